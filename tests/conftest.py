@@ -1,0 +1,36 @@
+"""What several tests share: the folders of real data and reference numbers, and a fixed seed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def _folder(variable: str, default: Path, what: str) -> Path:
+    path = Path(os.environ.get(variable, default))
+    if not path.is_dir():
+        pytest.skip(f"{what} not found at {path}; set {variable} to the folder that holds them")
+    return path
+
+
+@pytest.fixture(scope="session")
+def fixtures_dir() -> Path:
+    """Folder of the reference numbers (``LUCIDET_FIXTURES``, else ``../shared/fixtures``)."""
+    return _folder("LUCIDET_FIXTURES", SHARED / "fixtures", "reference fixtures")
+
+
+@pytest.fixture(scope="session")
+def datasets_dir() -> Path:
+    """Folder of real images, ``coco/`` and ``bccd/`` inside (``LUCIDET_DATASETS``)."""
+    return _folder("LUCIDET_DATASETS", SHARED / "data", "real data sets")
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    import torch
+
+    torch.manual_seed(0)
