@@ -32,8 +32,8 @@ class PicklableWrapper:
     """
 
     def __init__(self, obj: Any) -> None:
-        # a wrapper in a wrapper would pickle twice
-        self._obj = obj._obj if isinstance(obj, PicklableWrapper) else obj
+        # a wrapper in a wrapper would only make calls longer
+        self._obj: Any = obj._obj if isinstance(obj, PicklableWrapper) else obj
 
     def __reduce__(self) -> tuple[Any, ...]:
         codec = _cloudpickle()
