@@ -1,0 +1,105 @@
+"""The `lucidet` command: pick the sub-command, run it, turn errors into one clear message."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lucidet import __version__
+
+
+class Command(NamedTuple):
+    """A sub-command: a module with ``add_parser(subparsers)`` and ``run(args) -> int | None``.
+
+    The module must not import torch at its top: it is imported for ``--help`` already.
+    """
+
+    module: str
+    help: str
+
+
+COMMANDS: dict[str, Command] = {
+    "train": Command("lucidet.cli.train", "train a detector from a config file"),
+    "eval": Command("lucidet.cli.eval", "evaluate weights on the config's test data set: AP table"),
+    "predict": Command("lucidet.cli.predict", "detect objects in images, folders and videos"),
+    "config": Command("lucidet.cli.config", "show, check and translate config files"),
+}
+
+# what a wrong file, config or argument raises; other types are faults of the program and say so
+USER_ERRORS = (ValueError, KeyError, OSError, ImportError, FloatingPointError)
+
+
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser; only `command`'s own module is imported, the others are named."""
+    parser = argparse.ArgumentParser(
+        prog="lucidet",
+        description="Train, evaluate, use and understand object detectors.",
+        epilog="lucidet COMMAND --help explains a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"lucidet {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (module, text) in COMMANDS.items():
+        if name == command:
+            importlib.import_module(module).add_parser(subparsers)
+            subparsers.choices[name].add_argument(
+                "--debug",
+                action="store_true",
+                default=argparse.SUPPRESS,
+                help="show the traceback of an error",
+            )
+        else:
+            subparsers.add_parser(name, help=text)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv`; return the exit code.
+
+    0: done; 1: the command ran, but something in its input failed (it has said what); 2: error.
+    With ``--debug`` or ``LUCIDET_DEBUG=1`` errors are raised instead, with their traceback.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = next((a for a in arguments if not a.startswith("-")), None)
+    parser = build_parser(command)
+    args, rest = parser.parse_known_args(arguments)
+    takes_rest = hasattr(args, "rest")  # `predict` takes config overrides after its options
+    if rest and (not takes_rest or rest[0].startswith("-")):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if takes_rest:
+        args.rest = rest
+    if args.debug:
+        os.environ["LUCIDET_DEBUG"] = "1"  # processes that the command starts see it too
+    try:
+        return importlib.import_module(COMMANDS[args.command].module).run(args) or 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `lucidet config ... | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("LUCIDET_DEBUG", "0") not in ("", "0"):
+            raise
+        print(f"lucidet {args.command}: error: {describe(error)}", file=sys.stderr)
+        return 2
+
+
+def describe(error: Exception) -> str:
+    """Return the message of `error`; its type too where the user's input is hardly the cause.
+
+    >>> describe(ValueError("NUM_CLASSES is 80, the data set has 3"))
+    'NUM_CLASSES is 80, the data set has 3'
+    """
+    # str(KeyError("text")) is the text in quotes
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if isinstance(error, USER_ERRORS) and text:
+        return text
+    return (
+        f"{type(error).__name__}: {text}\nThis looks like a fault of lucidet; "
+        "the same command with --debug shows where it happened."
+    )

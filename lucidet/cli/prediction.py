@@ -1,0 +1,241 @@
+"""Run a detector over images and videos; write pictures and ``predictions.json``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import Progress
+
+from lucidet.cli.sources import Source
+from lucidet.cli.videos import Video
+from lucidet.config import CfgNode, get_cfg
+from lucidet.data import DatasetCatalog, Metadata, MetadataCatalog
+from lucidet.data.detection_utils import convert_image_to_rgb, read_image
+from lucidet.engine import DefaultPredictor
+from lucidet.evaluation import instances_to_coco_json
+from lucidet.utils.logger import setup_logger
+from lucidet.utils.visualizer import Visualizer
+
+PREDICTIONS_FILE = "predictions.json"
+DENSE_AND_ROI = ("ROI_HEADS", "RETINANET", "ATSS", "FCOS")
+
+
+def predict_sources(
+    sources: Sequence[Source], args: argparse.Namespace, overrides: Sequence[str]
+) -> list[str]:
+    """Predict on every source; return a sentence for each that failed."""
+    setup_logger()
+    cfg = build_config(args.config_file, args.weights, overrides)
+    metadata = class_metadata(cfg)
+    thresholds = Thresholds(args.score_threshold, args.class_thresholds, metadata)
+    lower_model_thresholds(cfg, thresholds.lowest)
+    predictor = DefaultPredictor(cfg)
+    writer = Writer(Path(args.out), metadata, thresholds, pictures=not args.no_pictures)
+    batch_size = args.batch_size or cfg.TEST.BATCH_SIZE
+    images = [source for source in sources if not source.is_video]
+    problems = []
+    with Progress(transient=True) as progress:
+        task = progress.add_task("predict", total=len(sources))
+        for batch in read_ahead(images, batch_size, cfg.INPUT.FORMAT):
+            good = [(source, image) for source, image in batch if isinstance(image, np.ndarray)]
+            problems += [str(error) for _, error in batch if not isinstance(error, np.ndarray)]
+            outputs = predictor.predict_batch([image for _, image in good]) if good else []
+            for (source, image), output in zip(good, outputs, strict=True):
+                rgb = convert_image_to_rgb(image, cfg.INPUT.FORMAT)
+                writer.add_image(source, rgb, output["instances"])
+            progress.advance(task, len(batch))
+        for source in sources:
+            if source.is_video:
+                problems += predict_video(predictor, source, writer, batch_size, cfg.INPUT.FORMAT)
+                progress.advance(task)
+    writer.finish()
+    return problems
+
+
+def build_config(config_file: str, weights: str | None, overrides: Sequence[str]) -> CfgNode:
+    """Return the frozen-to-be config of a command line."""
+    cfg = get_cfg()
+    if config_file:
+        cfg.merge_from_file(config_file)
+    cfg.merge_from_list(list(overrides))
+    if weights is not None:
+        cfg.MODEL.WEIGHTS = weights
+    if not cfg.MODEL.WEIGHTS:
+        raise ValueError("no weights to predict with; name them with --weights FILE")
+    return cfg
+
+
+def class_metadata(cfg: CfgNode) -> Metadata:
+    """Return the test (else training) data set's metadata; class names may be absent."""
+    names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
+    if not names:
+        return Metadata(name="no data set")
+    metadata = MetadataCatalog.get(names[0])
+    if metadata.get("thing_classes", None) is None and names[0] in DatasetCatalog.list():
+        with contextlib.suppress(OSError):  # not on this machine: classes are shown as numbers
+            DatasetCatalog.get(names[0])  # reading the annotations fills the names in
+    return metadata
+
+
+def lower_model_thresholds(cfg: CfgNode, lowest: float) -> None:
+    """Let the model return everything from `lowest` on; never fewer than its config says."""
+    for section in DENSE_AND_ROI:
+        node = cfg.MODEL.get(section)
+        if node is not None and "SCORE_THRESH_TEST" in node:
+            node.SCORE_THRESH_TEST = min(float(node.SCORE_THRESH_TEST), lowest)
+
+
+class Thresholds:
+    """The lowest score at which a detection is kept, by class.
+
+    Args:
+        default: for classes without their own, 0..1.
+        by_class: ``"person=0.5,dog=0.3"``.
+        metadata: names the classes.
+    """
+
+    def __init__(self, default: float, by_class: str, metadata: Metadata) -> None:
+        self.default = default
+        self.names: list[str] = list(metadata.get("thing_classes", None) or [])
+        self.own = dict(self._parse(part) for part in by_class.split(",") if part.strip())
+        self.lowest = min([default, *self.own.values()])
+
+    def _parse(self, part: str) -> tuple[int, float]:
+        name, _, number = (piece.strip() for piece in part.rpartition("="))
+        try:
+            value = float(number)
+        except ValueError:
+            value = -1.0
+        if not name or not 0 <= value <= 1:
+            raise ValueError(f"--class-thresholds needs NAME=NUMBER in 0..1, got {part.strip()!r}")
+        if name not in self.names:
+            near = difflib.get_close_matches(name, self.names, n=3) or self.names[:5]
+            raise ValueError(f"--class-thresholds: no class {name!r}; the data set has {near} ...")
+        return self.names.index(name), value
+
+    def keep(self, instances: Any) -> Any:
+        """Return the instances that reach their class's threshold."""
+        needed = torch.full_like(instances.scores, self.default)
+        for k, value in self.own.items():
+            needed[instances.pred_classes == k] = value
+        return instances[instances.scores >= needed]
+
+
+class Writer:
+    """Collects records for ``predictions.json`` and draws pictures.
+
+    Args:
+        out: folder, created here.
+        pictures: draw; else only the JSON is written.
+    """
+
+    def __init__(
+        self, out: Path, metadata: Metadata, thresholds: Thresholds, pictures: bool
+    ) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        self.out = out
+        self.pictures = pictures
+        self._metadata = metadata
+        self._thresholds = thresholds
+        ids = metadata.get("thing_dataset_id_to_contiguous_id", None) or {}
+        self._category_id = {index: category for category, index in ids.items()}
+        self._records: list[dict[str, Any]] = []
+        self._images = 0
+        self._detections = 0
+
+    def add_image(self, source: Source, rgb: np.ndarray, instances: Any) -> None:
+        """Write an image's picture and remember its detections."""
+        kept = self.add_records(instances, str(source.path))
+        if self.pictures:
+            source.target.parent.mkdir(parents=True, exist_ok=True)
+            self.draw(rgb, kept).save(str(source.target))
+
+    def add_records(self, instances: Any, file_name: str, **more: Any) -> Any:
+        """Remember an image's detections; return those that were kept."""
+        kept = self._thresholds.keep(instances.to("cpu"))
+        self._images += 1
+        self._detections += len(kept)
+        for record in instances_to_coco_json(kept, self._images):
+            k = record["category_id"]
+            names = self._thresholds.names
+            record["category_id"] = self._category_id.get(k, k)
+            record["category"] = names[k] if k < len(names) else str(k)
+            self._records.append({"file_name": file_name, **more, **record})
+        return kept
+
+    def draw(self, rgb: np.ndarray, instances: Any) -> Any:
+        """Return a picture (VisImage) of the detections."""
+        return Visualizer(rgb, self._metadata).draw_instance_predictions(instances)
+
+    def finish(self) -> None:
+        """Write the JSON and say what is where."""
+        path = self.out / PREDICTIONS_FILE
+        path.write_text(json.dumps(self._records, indent=1), encoding="utf-8")
+        where = f"pictures in {self.out}, " if self.pictures else ""
+        print(f"{self._detections} detections in {self._images} images; {where}list in {path}")
+
+
+def read_ahead(
+    sources: Sequence[Source], batch_size: int, image_format: str
+) -> Iterator[list[tuple[Source, np.ndarray | Exception]]]:
+    """Yield batches of images; the next is decoded while the caller works on the last.
+
+    An image that cannot be read comes as the error that says so.
+    """
+    batches = [sources[i : i + batch_size] for i in range(0, len(sources), batch_size)]
+    with ThreadPoolExecutor(1) as reader:
+        waiting: Future[list[np.ndarray | Exception]] | None = None
+        for index, batch in enumerate(batches):
+            waiting = waiting or reader.submit(_read_all, batch, image_format)
+            images = waiting.result()
+            following = batches[index + 1 : index + 2]
+            waiting = reader.submit(_read_all, following[0], image_format) if following else None
+            yield list(zip(batch, images, strict=True))
+
+
+def _read_all(sources: Iterable[Source], image_format: str) -> list[np.ndarray | Exception]:
+    return [_read(source.path, image_format) for source in sources]
+
+
+def _read(path: Path, image_format: str) -> np.ndarray | Exception:
+    try:
+        return read_image(str(path), format=image_format)
+    except (OSError, ValueError, SyntaxError) as error:  # PIL raises SyntaxError for a broken PNG
+        text = str(error)
+        if str(path) not in text:
+            text = f"{path}: not an image that can be decoded ({text})"
+        return ValueError(text)
+
+
+def predict_video(
+    predictor: DefaultPredictor, source: Source, writer: Writer, batch_size: int, image_format: str
+) -> list[str]:
+    """Predict on a video's frames; return a sentence if it cannot be read."""
+    try:
+        video = Video(source.path)
+    except (ImportError, ValueError, OSError) as error:
+        return [str(error)]
+    source.target.parent.mkdir(parents=True, exist_ok=True)
+    drawn = video.writer(source.target) if writer.pictures else None
+    frames, number = iter(video), 0
+    while batch := list(islice(frames, batch_size)):
+        given = [frame[:, :, ::-1] if image_format == "BGR" else frame for frame in batch]
+        for frame, output in zip(batch, predictor.predict_batch(given), strict=True):
+            kept = writer.add_records(output["instances"], str(source.path), frame=number)
+            if drawn is not None:
+                drawn.append_data(writer.draw(frame, kept).get_image())
+            number += 1
+    video.close()
+    if drawn is not None:
+        drawn.close()
+    return []

@@ -1,0 +1,326 @@
+"""COCO evaluation of detections and proposals, with detectron2's names for everything.
+
+Symbols: D detections of an image, P proposals of an image, K classes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lucidet.data import MetadataCatalog
+from lucidet.data.datasets.coco import convert_to_coco_json
+from lucidet.evaluation.box_proposals import average_recall
+from lucidet.evaluation.coco_ap import DEFAULT_LIMITS, CocoTruth, Curves
+from lucidet.evaluation.evaluator import DatasetEvaluator
+from lucidet.utils import comm
+from lucidet.utils.logger import create_small_table, create_table
+
+logger = logging.getLogger(__name__)
+
+RESULTS_FILE = "coco_instances_results.json"
+PROPOSAL_LIMITS = (100, 1000)
+KNOWN_TASKS = ("bbox", "box_proposals")
+
+
+class COCOEvaluator(DatasetEvaluator):
+    """AP of detections (task ``bbox``) and recall of proposals (task ``box_proposals``).
+
+    Detections stay arrays from the model to the numbers. A data set that was registered without
+    a COCO JSON is written as one into `output_dir` first.
+
+    Args:
+        dataset_name: registered name; its metadata may have ``json_file`` and
+            ``thing_dataset_id_to_contiguous_id``.
+        tasks: ``("bbox",)``, ``("box_proposals",)`` or both; found in the predictions without it.
+        distributed: gather from all ranks to rank 0, which alone returns results.
+        output_dir: where ``coco_instances_results.json`` goes; nothing is written without it.
+        max_dets_per_image: detections an image may use (COCO: 100), or three rising numbers, for
+            the three recalls; the last holds for AP.
+        use_fast_impl: through hotcoco; False takes pycocotools (same numbers, slower).
+        kpt_oks_sigmas: must be empty: keypoints are not evaluated.
+        allow_cached_coco: reuse a JSON that was converted before.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        tasks: Sequence[str] | None = None,
+        distributed: bool = True,
+        output_dir: str | None = None,
+        *,
+        max_dets_per_image: int | Sequence[int] | None = None,
+        use_fast_impl: bool = True,
+        kpt_oks_sigmas: Sequence[float] = (),
+        allow_cached_coco: bool = True,
+    ) -> None:
+        if isinstance(tasks, str):
+            tasks = (tasks,)
+        unknown = [t for t in tasks or () if t not in KNOWN_TASKS]
+        if unknown or len(kpt_oks_sigmas):
+            what = unknown[0] if unknown else "keypoints"
+            raise ValueError(f"COCOEvaluator cannot evaluate {what!r}; it knows {KNOWN_TASKS}")
+        self._tasks = None if tasks is None else tuple(tasks)
+        self._distributed = distributed
+        self._output_dir = output_dir
+        self._limits = _limits(max_dets_per_image)
+        self._use_fast_impl = use_fast_impl
+        self._metadata = MetadataCatalog.get(dataset_name)
+        path = _json_path(dataset_name, self._metadata, output_dir, allow_cached_coco)
+        self._truth = CocoTruth(_read_json(path), path)
+        self._class_to_id = _class_to_category_id(self._metadata, self._truth)
+        self._predictions: list[dict[str, Any]] = []
+
+    def reset(self) -> None:
+        self._predictions = []
+
+    def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
+        """Keep a batch's detections as arrays.
+
+        Args:
+            inputs: each with ``image_id``.
+            outputs: each with ``instances`` (pred_boxes, scores, pred_classes, in pixels of the
+                image as it is on disk), or ``proposals`` (proposal_boxes, objectness_logits).
+        """
+        for given, output in zip(inputs, outputs, strict=True):
+            kept: dict[str, Any] = {"image_id": given["image_id"]}
+            if "instances" in output:
+                kept["instances"] = _instance_rows(output["instances"])  # (D, 6)
+            if "proposals" in output:
+                kept["proposals"] = _ranked_boxes(output["proposals"])  # (P, 4)
+            if len(kept) > 1:
+                self._predictions.append(kept)
+
+    def evaluate(self, img_ids: Sequence[Any] | None = None) -> dict[str, Any]:
+        """Return ``{"bbox": {"AP": ..., "AP50": ..., "AP-person": ...}}`` in percent.
+
+        NaN stands where there is no object to find. Other ranks than 0 return ``{}``.
+
+        Args:
+            img_ids: only these images count; every image of the JSON without it.
+        """
+        predictions = self._gather()
+        if predictions is None:
+            return {}
+        if not predictions:
+            logger.warning("[COCOEvaluator] Did not receive valid predictions.")
+            return {}
+        results: OrderedDict[str, Any] = OrderedDict()
+        tasks = self._tasks or [
+            task
+            for task, kind in (("bbox", "instances"), ("box_proposals", "proposals"))
+            if any(kind in p for p in predictions)
+        ]
+        if "box_proposals" in tasks:
+            results["box_proposals"] = self._recall_of_proposals(predictions)
+        if "bbox" in tasks:
+            results |= self._eval_boxes(predictions, img_ids)
+        return results
+
+    def _gather(self) -> list[dict[str, Any]] | None:
+        if not self._distributed:
+            return self._predictions
+        comm.synchronize()
+        gathered = comm.gather(self._predictions, dst=0)
+        if not comm.is_main_process():
+            return None
+        return [prediction for rank in gathered for prediction in rank]
+
+    def _eval_boxes(
+        self, predictions: list[dict[str, Any]], img_ids: Sequence[Any] | None
+    ) -> dict[str, Any]:
+        rows = self._detection_table(predictions)
+        if self._output_dir:
+            self._write_results(rows, Path(self._output_dir) / RESULTS_FILE)
+        if not self._truth.has_annotations:
+            logger.info("Annotations are not available for evaluation.")
+            return {}
+        images = None
+        if img_ids is not None:
+            images = [self._truth.index_of_image(image) for image in img_ids]
+        if not len(rows):
+            logger.warning("No predictions from the model: every AP is 0.")
+        curves = self._truth.curves(rows, self._limits, images, fast=self._use_fast_impl)
+        return {"bbox": self._derive_coco_results(curves, "bbox", self._class_names())}
+
+    def _detection_table(self, predictions: list[dict[str, Any]]) -> np.ndarray:
+        """Return all detections as (D, 7): image, x, y, w, h, score, category, ids as positions."""
+        parts = []
+        for prediction in predictions:
+            own = prediction.get("instances")
+            if own is not None:
+                image = self._truth.index_of_image(prediction["image_id"])
+                parts.append(np.concatenate([np.full((len(own), 1), float(image)), own], axis=1))
+        rows = np.concatenate(parts) if parts else np.zeros((0, 7))
+        classes = rows[:, 6].astype(np.int64)
+        found = np.unique(classes)
+        positions = [self._truth.index_of_category(self._category_id(int(c))) for c in found]
+        rows[:, 6] = np.array(positions, float)[np.searchsorted(found, classes)] if len(rows) else 0
+        return rows
+
+    def _category_id(self, class_index: int) -> Any:
+        if self._class_to_id is None:
+            return class_index
+        if class_index not in self._class_to_id:
+            raise ValueError(
+                f"the model predicts class {class_index}, but the data set has only "
+                f"{len(self._class_to_id)} classes ({self._truth.source}); set "
+                "MODEL.ROI_HEADS.NUM_CLASSES (or that of the dense head) to this number"
+            )
+        return self._class_to_id[class_index]
+
+    def _write_results(self, rows: np.ndarray, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        records = [
+            {
+                "image_id": self._truth.image_ids[int(row[0])],
+                "category_id": self._truth.categories[int(row[6])]["id"],
+                "bbox": row[1:5],
+                "score": row[5],
+            }
+            for row in rows.tolist()
+        ]
+        logger.info(f"Saving results to {path}")
+        path.write_text(json.dumps(records), encoding="utf-8")
+
+    def _class_names(self) -> list[str]:
+        """Return a name for each category, in the order of the JSON's ids."""
+        names = self._metadata.get("thing_classes", None)
+        if names is None or self._class_to_id is None or len(names) != len(self._class_to_id):
+            return [str(c.get("name", c["id"])) for c in self._truth.categories]
+        named = {self._class_to_id[k]: name for k, name in enumerate(names)}
+        return [str(named.get(c["id"], c.get("name", c["id"]))) for c in self._truth.categories]
+
+    def _derive_coco_results(
+        self, curves: Curves, iou_type: str, class_names: Sequence[str] | None = None
+    ) -> dict[str, float]:
+        """Name COCO's numbers and add ``AP-<class>`` for every class; log both as tables."""
+        numbers = curves.twelve()
+        main = {name: value for name, value in numbers.items() if "-" not in name}
+        logger.info(f"Evaluation results for {iou_type}:\n{create_small_table(main)}")
+        if any(np.isnan(value) for value in main.values()):
+            logger.info("Some metrics cannot be computed and are shown as NaN: no such objects.")
+        if not class_names:
+            return numbers
+        per_class = [(name, curves.ap(category=k)) for k, name in enumerate(class_names)]
+        logger.info(f"Per-category {iou_type} AP:\n{_side_by_side(('category', 'AP'), per_class)}")
+        return numbers | {f"AP-{name}": ap for name, ap in per_class}
+
+    def _recall_of_proposals(self, predictions: list[dict[str, Any]]) -> dict[str, float]:
+        truth = self._truth
+        proposals, objects, areas = [], [], []
+        real = ~truth.crowd
+        for prediction in predictions:
+            mine = (truth.image == truth.index_of_image(prediction["image_id"])) & real
+            boxes = truth.boxes[mine]
+            objects.append(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1))
+            areas.append(truth.area[mine])
+            proposals.append(prediction.get("proposals", np.zeros((0, 4))))
+        numbers = {
+            f"AR{size}@{limit}": average_recall(proposals, objects, areas, limit, size)
+            for limit in PROPOSAL_LIMITS
+            for size in ("", "s", "m", "l")
+        }
+        logger.info(f"Proposal metrics:\n{create_small_table(numbers)}")
+        return numbers
+
+
+def instances_to_coco_json(instances: Any, img_id: Any) -> list[dict[str, Any]]:
+    """Return an image's detections as records of a COCO results file.
+
+    Args:
+        instances: with pred_boxes (D, 4) XYXY pixels, scores (D,), pred_classes (D,).
+        img_id: copied into every record.
+
+    Returns:
+        D dicts with image_id, category_id (the class index, not yet the data set's id),
+        bbox ([x, y, width, height]) and score.
+    """
+    rows = _instance_rows(instances).tolist()
+    return [
+        {"image_id": img_id, "category_id": int(row[5]), "bbox": row[:4], "score": row[4]}
+        for row in rows
+    ]
+
+
+def _instance_rows(instances: Any) -> np.ndarray:
+    """Return (D, 6): x, y, width, height, score, class."""
+    if not len(instances):
+        return np.zeros((0, 6))
+    boxes = instances.pred_boxes.tensor.detach().cpu().double().numpy()
+    scores = instances.scores.detach().cpu().double().numpy()
+    classes = instances.pred_classes.detach().cpu().double().numpy()
+    sides = boxes[:, 2:4] - boxes[:, :2]
+    return np.concatenate([boxes[:, :2], sides, scores[:, None], classes[:, None]], axis=1)
+
+
+def _ranked_boxes(proposals: Any) -> np.ndarray:
+    """Return (P, 4) XYXY boxes, highest objectness first."""
+    boxes = proposals.proposal_boxes.tensor.detach().cpu().double().numpy()
+    order = (
+        proposals.objectness_logits.detach().cpu().double().argsort(descending=True, stable=True)
+    )
+    return boxes[order.numpy()]
+
+
+def _side_by_side(header: Sequence[str], rows: Sequence[tuple[Any, ...]], most: int = 3) -> str:
+    """Return a table with up to `most` rows beside each other, so that 80 classes fit a screen."""
+    beside = max(1, min(most, len(rows)))
+    blank = (None,) * len(header)
+    padded = [*rows, *[blank] * (-len(rows) % beside)]
+    groups = [padded[i : i + beside] for i in range(0, len(padded), beside)]
+    return create_table([*header] * beside, [[v for row in group for v in row] for group in groups])
+
+
+def _limits(max_dets: int | Sequence[int] | None) -> tuple[int, ...]:
+    if max_dets is None:
+        return DEFAULT_LIMITS
+    if isinstance(max_dets, int):
+        return (1, 10, max_dets)
+    if len(max_dets) < 3 or list(max_dets) != sorted(max_dets):
+        raise ValueError(
+            f"max_dets_per_image must be a number or at least three rising numbers, got {max_dets}"
+        )
+    return tuple(max_dets)
+
+
+def _json_path(name: str, metadata: Any, output_dir: str | None, allow_cached: bool) -> str:
+    """Return the data set's COCO JSON; one without is converted into `output_dir`."""
+    path = metadata.get("json_file", None)
+    if path is not None:
+        return path
+    if output_dir is None:
+        raise ValueError(
+            f"data set {name!r} has no json_file in its metadata; give COCOEvaluator an "
+            "output_dir, where it can write the data set as a COCO JSON"
+        )
+    path = os.path.join(output_dir, f"{name}_coco_format.json")
+    logger.info(f"{name!r} has no COCO JSON; converting it to {path}")
+    os.makedirs(output_dir, exist_ok=True)
+    convert_to_coco_json(name, path, allow_cached=allow_cached)
+    metadata.json_file = path
+    return path
+
+
+def _read_json(path: str | Path) -> dict[str, Any]:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path}: not a complete JSON file ({error}); download or write it again"
+        ) from error
+
+
+def _class_to_category_id(metadata: Any, truth: CocoTruth) -> dict[int, Any] | None:
+    """Return class index -> the JSON's category id; None where the two are the same."""
+    mapping = metadata.get("thing_dataset_id_to_contiguous_id", None)
+    if mapping is None:
+        return None
+    return {index: category_id for category_id, index in mapping.items()}
