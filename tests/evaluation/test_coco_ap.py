@@ -142,5 +142,5 @@ def test_unknown_ids_in_predictions_are_named():
     truth = CocoTruth(make_dataset(0), "here.json")
     with pytest.raises(ValueError, match=r"image id 4, which here\.json does not have"):
         truth.index_of_image(4)
-    with pytest.raises(ValueError, match="category id 100.*NUM_CLASSES"):
+    with pytest.raises(ValueError, match=r"category id 100.*NUM_CLASSES"):
         truth.index_of_category(100)

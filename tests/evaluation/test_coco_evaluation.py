@@ -105,7 +105,7 @@ def test_a_dataset_without_json_is_converted(tmp_path):
     if name not in DatasetCatalog.list():
         DatasetCatalog.register(name, lambda: [record])
         MetadataCatalog.get(name).thing_classes = ["cat", "dog"]
-    with pytest.raises(ValueError, match="no json_file.*output_dir"):
+    with pytest.raises(ValueError, match=r"no json_file.*output_dir"):
         COCOEvaluator(name)
     evaluator = COCOEvaluator(name, output_dir=str(tmp_path))
     instances = Instances((100, 100))
