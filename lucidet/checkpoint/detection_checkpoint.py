@@ -1,0 +1,49 @@
+"""The checkpointer of detectors."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from torch import nn
+
+from lucidet.checkpoint.checkpointer import Checkpointer
+from lucidet.checkpoint.report import LoadReport
+from lucidet.utils import comm
+
+
+class DetectionCheckpointer(Checkpointer):
+    """A `Checkpointer` that writes on the main process only and refuses foreign architectures.
+
+    Where only the weights are loaded (evaluation, prediction, a new training) and the file holds
+    averaged weights ("ema"), these are taken: they are the ones that training evaluated.
+
+    >>> checkpointer = DetectionCheckpointer(nn.Linear(2, 2))
+    >>> checkpointer.load("")
+    {}
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str | os.PathLike[str] = "",
+        *,
+        save_to_disk: bool | None = None,
+        **checkpointables: Any,
+    ) -> None:
+        super().__init__(
+            model,
+            save_dir,
+            save_to_disk=comm.is_main_process() if save_to_disk is None else save_to_disk,
+            **checkpointables,
+        )
+
+    def _choose_weights(self, checkpoint: dict[str, Any], weights_only: bool) -> dict[str, Any]:
+        ema = checkpoint.get("ema")  # the state of a lucidet.solver.ModelEMA
+        if not weights_only or not ema:
+            return checkpoint
+        self.logger.info("The file holds averaged weights (EMA); the model gets those")
+        return {**checkpoint, "model": checkpoint["model"] | ema["averages"] | ema["buffers"]}
+
+    def _check(self, report: LoadReport) -> None:
+        report.require("backbone.")
