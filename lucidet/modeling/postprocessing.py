@@ -1,0 +1,44 @@
+"""From the resized image back to the original one."""
+
+from __future__ import annotations
+
+from lucidet.structures import Instances
+
+__all__ = ["detector_postprocess"]
+
+
+def detector_postprocess(
+    results: Instances, output_height: int, output_width: int, mask_threshold: float = 0.5
+) -> Instances:
+    """Return the detections in the frame of another size of the same image.
+
+    Boxes are scaled and clipped; those left without area are dropped.
+
+    Args:
+        results: of one image, in the frame of ``results.image_size``, with `pred_boxes` or
+            `proposal_boxes`. It isn't changed.
+        output_height: pixels.
+        output_width: pixels.
+        mask_threshold: of the foreground in masks; boxes have no use for it.
+
+    Returns:
+        New Instances of size (output_height, output_width).
+
+    Raises:
+        ValueError: `results` has no boxes, or a size isn't positive.
+    """
+    height, width = int(output_height), int(output_width)
+    if height <= 0 or width <= 0:
+        raise ValueError(f"the output size must be positive, got height {height}, width {width}")
+    names = [name for name in ("pred_boxes", "proposal_boxes") if results.has(name)]
+    if not names:
+        raise ValueError(
+            "expected Instances with pred_boxes or proposal_boxes, got the fields "
+            f"{sorted(results.get_fields())}"
+        )
+    old_height, old_width = results.image_size
+    boxes = results.get(names[0]).clone()
+    boxes.scale(width / old_width, height / old_height)
+    boxes.clip((height, width))
+    output = Instances((height, width), **{**results.get_fields(), names[0]: boxes})
+    return output[boxes.nonempty()]
