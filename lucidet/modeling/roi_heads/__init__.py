@@ -1,0 +1,30 @@
+"""The second stage: what is in each proposal, and where exactly."""
+
+from lucidet.modeling.roi_heads.box_head import (
+    ROI_BOX_HEAD_REGISTRY,
+    FastRCNNConvFCHead,
+    build_box_head,
+)
+from lucidet.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers, fast_rcnn_inference
+from lucidet.modeling.roi_heads.roi_heads import (
+    ROI_HEADS_REGISTRY,
+    Res5ROIHeads,
+    ROIHeads,
+    StandardROIHeads,
+    build_roi_heads,
+    select_foreground_proposals,
+)
+
+__all__ = [
+    "ROI_BOX_HEAD_REGISTRY",
+    "ROI_HEADS_REGISTRY",
+    "FastRCNNConvFCHead",
+    "FastRCNNOutputLayers",
+    "ROIHeads",
+    "Res5ROIHeads",
+    "StandardROIHeads",
+    "build_box_head",
+    "build_roi_heads",
+    "fast_rcnn_inference",
+    "select_foreground_proposals",
+]

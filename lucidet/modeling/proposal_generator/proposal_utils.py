@@ -1,0 +1,178 @@
+"""From scored boxes to proposals: top-k, clipping, NMS; objects join the proposals at training.
+
+All boxes are XYXY in pixels of the padded batch's images, 0 <= x1 <= x2 <= W after clipping.
+"""
+
+# N images, L levels, R_l anchors of level l, k_l candidates kept of level l, K = sum of k_l
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lucidet.layers import batched_nms
+from lucidet.structures import Boxes, Instances
+from lucidet.utils.probe import probe
+
+# The logit of a probability of almost 1: an object given as a proposal is certain.
+GROUND_TRUTH_LOGIT = math.log((1.0 - 1e-10) / 1e-10)
+
+
+def top_candidates(logits: Sequence[Tensor], pre_nms_topk: int) -> list[tuple[Tensor, Tensor]]:
+    """Return each level's highest logits and where they stand, highest first.
+
+    Args:
+        logits: per level (N, R_l).
+        pre_nms_topk: at most so many of each level and image.
+
+    Returns:
+        Per level ``(values (N, k_l), index into R_l (N, k_l))``.
+    """
+    return [tuple(level.topk(min(pre_nms_topk, level.shape[1]), dim=1)) for level in logits]
+
+
+def find_top_rpn_proposals(
+    proposals: Sequence[Tensor],
+    pred_objectness_logits: Sequence[Tensor],
+    image_sizes: Sequence[tuple[int, int]],
+    nms_thresh: float,
+    pre_nms_topk: int,
+    post_nms_topk: int,
+    min_box_size: float,
+    training: bool,
+) -> list[Instances]:
+    """Return the best proposals of each image, after Ren et al. 2015, section 3.3.
+
+    The top `pre_nms_topk` of every level are clipped to the image, boxes that are too small
+    are dropped, NMS runs within each level, and the best `post_nms_topk` of all levels stay.
+
+    Args:
+        proposals: per level (N, R_l, 4) decoded boxes.
+        pred_objectness_logits: per level (N, R_l).
+        image_sizes: (height, width) of each image without its padding.
+        nms_thresh: IoU above which the lower of two boxes goes.
+        min_box_size: width and height must be larger, in pixels.
+        training: boxes or logits that are not finite raise; else such candidates are dropped.
+
+    Returns:
+        Per image, Instances with `proposal_boxes` and `objectness_logits`, highest first.
+
+    Raises:
+        FloatingPointError: `training`, and a candidate is NaN or infinite.
+    """
+    top = top_candidates(pred_objectness_logits, pre_nms_topk)
+    boxes = [
+        level.gather(1, index[..., None].expand(-1, -1, 4))
+        for level, (_, index) in zip(proposals, top, strict=True)
+    ]
+    logits = [values for values, _ in top]
+    if training:
+        for level, (b, s) in enumerate(zip(boxes, logits, strict=True)):
+            if not (b.isfinite().all() and s.isfinite().all()):
+                raise FloatingPointError(
+                    f"predicted boxes or scores of level {level} are infinite or NaN: training has "
+                    "diverged; try a lower SOLVER.BASE_LR, a longer warm-up or gradient clipping"
+                )
+    return keep_best(boxes, logits, image_sizes, nms_thresh, post_nms_topk, min_box_size)
+
+
+def keep_best(
+    boxes: Sequence[Tensor],
+    logits: Sequence[Tensor],
+    image_sizes: Sequence[tuple[int, int]],
+    nms_thresh: float,
+    post_nms_topk: int,
+    min_box_size: float,
+) -> list[Instances]:
+    """Clip, drop and suppress candidates, as told at :func:`find_top_rpn_proposals`.
+
+    A candidate that is not finite is dropped in silence: at training the losses, which see the
+    same predictions, carry the NaN to where the training loop names it.
+
+    Args:
+        boxes: per level (N, k_l, 4).
+        logits: per level (N, k_l).
+    """
+    levels = torch.cat(
+        [torch.full((b.shape[1],), i, device=b.device) for i, b in enumerate(boxes)]
+    )  # (K,)
+    all_boxes, all_logits = torch.cat(list(boxes), 1), torch.cat(list(logits), 1)  # (N, K, 4)
+    results = []
+    for image, image_size in enumerate(image_sizes):
+        # clipping makes a new tensor: the caller's predictions stay as they are
+        candidates = Boxes(all_boxes[image].clone())
+        candidates.clip(image_size)
+        scores = all_logits[image]
+        usable = candidates.nonempty(threshold=min_box_size)
+        usable &= scores.isfinite() & candidates.tensor.isfinite().all(dim=1)
+        usable = usable.nonzero().squeeze(1)
+        candidates, scores, level = candidates[usable], scores[usable], levels[usable]
+        probe("rpn.candidates", image=image, boxes=candidates.tensor, scores=scores, levels=level)
+        # boxes of different levels never suppress each other
+        keep = batched_nms(candidates.tensor, scores, level, nms_thresh)[:post_nms_topk]
+        result = Instances(image_size)
+        result.proposal_boxes = candidates[keep]
+        result.objectness_logits = scores[keep]
+        probe(
+            "rpn.proposals",
+            image=image,
+            boxes=result.proposal_boxes.tensor,
+            logits=result.objectness_logits,
+            keep=keep,
+        )
+        results.append(result)
+    return results
+
+
+def add_ground_truth_to_proposals(
+    gt: Sequence[Instances] | Sequence[Boxes], proposals: Sequence[Instances]
+) -> list[Instances]:
+    """Append each image's objects to its proposals; see the single-image form below.
+
+    Raises:
+        ValueError: not one entry of `gt` for each entry of `proposals`.
+    """
+    if len(gt) != len(proposals):
+        raise ValueError(f"{len(proposals)} images have proposals, but {len(gt)} have objects")
+    return [
+        add_ground_truth_to_proposals_single_image(g, p) for g, p in zip(gt, proposals, strict=True)
+    ]
+
+
+def add_ground_truth_to_proposals_single_image(
+    gt: Instances | Boxes, proposals: Instances
+) -> Instances:
+    """Return `proposals` followed by the objects, as proposals with a probability of almost 1.
+
+    Early in training the RPN finds no object; this way the ROI heads see some from the start.
+
+    Args:
+        gt: the objects' Boxes, or Instances with `gt_boxes` and every further field that
+            `proposals` has.
+        proposals: Instances with `proposal_boxes` and `objectness_logits`.
+
+    Raises:
+        ValueError: `proposals` has a field that `gt` lacks.
+    """
+    if isinstance(gt, Boxes):
+        gt = Instances(proposals.image_size, gt_boxes=gt)
+    logits = proposals.objectness_logits
+    known: dict[str, Any] = {
+        **gt.get_fields(),
+        "proposal_boxes": gt.gt_boxes,
+        "objectness_logits": logits.new_full((len(gt),), GROUND_TRUTH_LOGIT),
+    }
+    missing = sorted(set(proposals.get_fields()) - set(known))
+    if missing:
+        raise ValueError(
+            f"the proposals have the fields {missing}, which the ground truth lacks; add them to "
+            "the ground truth, or leave them out with PROPOSAL_APPEND_GT False"
+        )
+    objects = Instances(
+        proposals.image_size, **{name: known[name] for name in proposals.get_fields()}
+    )
+    return Instances.cat([proposals, objects])

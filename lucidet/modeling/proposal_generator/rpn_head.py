@@ -1,0 +1,107 @@
+"""The RPN's head: objectness logits and box deltas from features."""
+
+# N images, L levels, A anchors a cell, B = box_dim
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from lucidet.config import CfgNode, configurable
+from lucidet.layers import Conv2d, ShapeSpec
+from lucidet.modeling.anchor_generator import build_anchor_generator
+from lucidet.utils.registry import Registry
+
+RPN_HEAD_REGISTRY = Registry("RPN_HEAD")
+RPN_HEAD_REGISTRY.__doc__ = """RPN heads: features -> objectness logits and box deltas.
+
+Each is called as ``cls(cfg, input_shape: list[ShapeSpec])`` and has the forward of
+:class:`StandardRPNHead`.
+"""
+
+
+def build_rpn_head(cfg: CfgNode, input_shape: list[ShapeSpec]) -> nn.Module:
+    """Build ``cfg.MODEL.RPN.HEAD_NAME`` for features of `input_shape`, one entry a level."""
+    return RPN_HEAD_REGISTRY.get(cfg.MODEL.RPN.HEAD_NAME)(cfg, input_shape)
+
+
+@RPN_HEAD_REGISTRY.register()
+class StandardRPNHead(nn.Module):
+    """3x3 convolutions, then one 1x1 convolution each for logits and deltas; same on all levels.
+
+    After Ren et al. 2015, section 3.1: objectness is one logit (sigmoid), not two.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        num_anchors: int,
+        box_dim: int = 4,
+        conv_dims: Sequence[int] = (-1,),
+    ) -> None:
+        """
+        Args:
+            in_channels: channels of every level.
+            num_anchors: A, anchors a cell.
+            box_dim: B, numbers that describe a box.
+            conv_dims: output channels of each 3x3 convolution; -1: as many as come in.
+        """
+        super().__init__()
+        convs, channels = [], in_channels
+        for dim in conv_dims:
+            out_channels = channels if dim == -1 else dim
+            if out_channels <= 0:
+                raise ValueError(
+                    f"MODEL.RPN.CONV_DIMS = {list(conv_dims)}: channels must be -1 or positive"
+                )
+            convs.append(
+                Conv2d(channels, out_channels, kernel_size=3, padding=1, activation=nn.ReLU())
+            )
+            channels = out_channels
+        # a single convolution has no number in its state-dict name
+        self.conv: nn.Module = convs[0] if len(convs) == 1 else nn.Sequential()
+        if len(convs) != 1:
+            for i, conv in enumerate(convs):
+                self.conv.add_module(f"conv{i}", conv)
+        self.objectness_logits = nn.Conv2d(channels, num_anchors, kernel_size=1)
+        self.anchor_deltas = nn.Conv2d(channels, num_anchors * box_dim, kernel_size=1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict[str, Any]:
+        """Return the arguments of ``__init__``; levels must agree in channels and anchors."""
+        channels = {shape.channels for shape in input_shape}
+        if len(channels) != 1:
+            raise ValueError(
+                f"the levels of MODEL.RPN.IN_FEATURES {cfg.MODEL.RPN.IN_FEATURES} have different "
+                f"channels {sorted(channels)}; the RPN's head is shared, so they must be equal"
+            )
+        # the same generator as the RPN's own; here only its counts are of interest
+        anchor_generator = build_anchor_generator(cfg, input_shape)
+        num_anchors = set(anchor_generator.num_anchors)
+        if len(num_anchors) != 1:
+            raise ValueError(
+                f"the levels have different numbers of anchors a cell {sorted(num_anchors)}; give "
+                "MODEL.ANCHOR_GENERATOR.SIZES and ASPECT_RATIOS as many entries on every level"
+            )
+        return {
+            "in_channels": channels.pop(),
+            "num_anchors": num_anchors.pop(),
+            "box_dim": anchor_generator.box_dim,
+            "conv_dims": cfg.MODEL.RPN.CONV_DIMS,
+        }
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return per level the logits (N, A, H, W) and the deltas (N, A*B, H, W)."""
+        hidden = [self.conv(level) for level in features]
+        return (
+            [self.objectness_logits(level) for level in hidden],
+            [self.anchor_deltas(level) for level in hidden],
+        )
