@@ -70,7 +70,8 @@ class ModelEMA:
         self._refuse_while_applied("update")
         self.updates += 1
         averages, weights = self._pairs(model)
-        torch._foreach_lerp_(averages, weights, 1 - self.decay_at(self.updates))
+        if averages:
+            torch._foreach_lerp_(averages, weights, 1 - self.decay_at(self.updates))
         for name, buffer in _plain(model).named_buffers():
             self._buffers[name].copy_(buffer)
 
