@@ -1,0 +1,57 @@
+"""Non-maximum suppression, in one group or in many at once."""
+
+# N boxes
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import boxes as box_ops
+from torchvision.ops import nms
+
+__all__ = ["batched_nms", "nms"]
+
+# Up to here one call over boxes that are shifted apart by group is the quicker way on a CPU
+# (torchvision's own bound); beyond it, one call for each group: the cost of a call is quadratic.
+_MAX_SHIFTED_ON_CPU = 1000
+
+
+def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    """Suppress boxes that overlap a better box of the same group.
+
+    Args:
+        boxes: (N, 4) XYXY pixels; any float type, compared in float32.
+        scores: (N,) higher is better.
+        idxs: (N,) group of each box, such as its class or level; groups never meet.
+        iou_threshold: in [0, 1]; a box is dropped where its IoU with a kept one is greater.
+
+    Returns:
+        (K,) int64 indices of the kept boxes, best first.
+    """
+    if boxes.shape[-1] != 4:
+        raise ValueError(f"batched_nms takes boxes of shape (N, 4), got {tuple(boxes.shape)}")
+    # float16 has no room for a class offset: 80 classes x 1333 pixels > 65504
+    boxes = boxes.float()
+    if (
+        boxes.device.type != "cpu"
+        or torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or boxes.shape[0] <= _MAX_SHIFTED_ON_CPU
+    ):
+        return box_ops.batched_nms(boxes, scores, idxs, iou_threshold)
+    return _nms_by_group(boxes, scores, idxs, iou_threshold)
+
+
+def _nms_by_group(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    """Return the same as one masked call for each group, with one sort instead of the masks."""
+    order = idxs.argsort(stable=True)
+    sizes = torch.unique_consecutive(idxs[order], return_counts=True)[1].tolist()
+    boxes, group_scores = boxes[order], scores[order]
+    kept = []
+    start = 0
+    for size in sizes:
+        group = slice(start, start + size)
+        kept.append(nms(boxes[group], group_scores[group], iou_threshold) + start)
+        start += size
+    keep = order[torch.cat(kept)]
+    return keep[scores[keep].argsort(descending=True, stable=True)]

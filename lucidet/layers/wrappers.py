@@ -1,0 +1,124 @@
+"""torch's layers and functions with the small additions that detectors rely on."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ConvTranspose2d = nn.ConvTranspose2d
+BatchNorm2d = nn.BatchNorm2d
+Linear = nn.Linear
+interpolate = F.interpolate
+
+
+class Conv2d(nn.Conv2d):
+    """Convolution, then an optional normalisation, then an optional activation.
+
+    State dict: ``weight``, ``bias`` and ``norm.*``.
+
+    >>> layer = Conv2d(3, 8, 3, padding=1, bias=False, norm=nn.GroupNorm(4, 8), activation=F.relu)
+    >>> tuple(layer(torch.zeros(0, 3, 16, 16)).shape)
+    (0, 8, 16, 16)
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        norm: nn.Module | None = None,
+        activation: Callable[[Tensor], Tensor] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Build the layer.
+
+        Args:
+            *args, **kwargs: as `torch.nn.Conv2d`. ``bias`` stays True unless said otherwise, also
+                with a normalisation.
+            norm: module applied to the convolution's output.
+            activation: callable applied last.
+        """
+        super().__init__(*args, **kwargs)
+        self.norm = norm
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C_in, H, W) to (N, C_out, H', W'); N may be 0.
+
+        Raises:
+            ValueError: training with SyncBatchNorm on an empty batch, which has no statistics and
+                would leave the other processes waiting.
+        """
+        if (
+            isinstance(self.norm, nn.SyncBatchNorm)
+            and self.training
+            and not torch.compiler.is_compiling()
+            and x.numel() == 0
+        ):
+            raise ValueError(
+                f"SyncBatchNorm can't train on an empty batch (input {tuple(x.shape)}); "
+                'use NORM "GN" or "FrozenBN" where a batch may hold no boxes'
+            )
+        x = super().forward(x)
+        if self.norm is not None:
+            x = self.norm(x)
+        if self.activation is not None:
+            x = self.activation(x)
+        return x
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Return `torch.cat`, and the tensor itself (no copy) where there is only one."""
+    if not isinstance(tensors, (list, tuple)):
+        raise ValueError(f"cat takes a list or tuple of tensors, got {type(tensors).__name__}")
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim)
+
+
+def empty_input_loss_func_wrapper(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Let a loss with ``reduction="mean"`` be 0, with a gradient of zeros, where nothing is lost.
+
+    torch returns NaN for the mean of nothing. The result still depends on the input, so that every
+    process of a distributed run has a backward pass.
+    """
+
+    @functools.wraps(loss_func)
+    def wrapped(input: Tensor, target: Tensor, *, reduction: str = "mean", **kwargs: Any) -> Tensor:
+        if target.numel() == 0 and reduction == "mean":
+            return input.sum() * 0.0
+        return loss_func(input, target, reduction=reduction, **kwargs)
+
+    return wrapped
+
+
+cross_entropy = empty_input_loss_func_wrapper(F.cross_entropy)
+
+
+def nonzero_tuple(x: Tensor) -> tuple[Tensor, ...]:
+    """Return one index tensor for each dimension of ``x``; a single number counts as one entry."""
+    return torch.atleast_1d(x).nonzero(as_tuple=True)
+
+
+def shapes_to_tensor(x: Sequence[int], device: torch.device | None = None) -> Tensor:
+    """Return a shape (integers, or scalar tensors while tracing) as an int64 tensor."""
+    if any(isinstance(size, Tensor) for size in x):
+        # stacking keeps the sizes in the traced graph, where torch.as_tensor freezes them
+        return torch.stack([torch.as_tensor(size, device=device) for size in x])
+    return torch.as_tensor(list(x), dtype=torch.int64, device=device)
+
+
+def move_device_like(src: Tensor, dst: Tensor) -> Tensor:
+    """Return ``src`` on the device of ``dst``."""
+    return src.to(dst.device)
+
+
+def check_if_dynamo_compiling() -> bool:
+    """Return whether torch.compile is tracing the caller."""
+    return torch.compiler.is_dynamo_compiling()
+
+
+def disable_torch_compiler(func: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a function eagerly even inside a compiled one (decorator)."""
+    return torch.compiler.disable(func)
