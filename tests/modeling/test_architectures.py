@@ -10,13 +10,14 @@ from torch import nn
 
 from lucidet.config import CfgNode
 from lucidet.modeling import META_ARCH_REGISTRY, build_model
-from tests.modeling.tiny import C4, DC5, FPN, PROPOSALS, record, tiny_config
+from tests.modeling.tiny import C4, CASCADE, DC5, FPN, PROPOSALS, record, tiny_config
 
 SIZE = (96, 128)
 
 #: name -> config; every architecture of the registry has a row
 CONFIGS = {
     "GeneralizedRCNN-FPN": lambda: tiny_config(FPN),
+    "GeneralizedRCNN-Cascade": lambda: tiny_config(FPN, CASCADE),
     "GeneralizedRCNN-C4": lambda: tiny_config(C4),
     "GeneralizedRCNN-DC5": lambda: tiny_config(DC5),
     "ProposalNetwork": lambda: tiny_config(FPN, PROPOSALS),

@@ -80,9 +80,7 @@ class TestBorder:
             detector.train().inference([record(SIZE)])
 
     def test_mean_and_std_must_agree(self):
-        with pytest.raises(
-            ValueError, match="PIXEL_MEAN has 1 channels, but MODEL.PIXEL_STD has 3"
-        ):
+        with pytest.raises(ValueError, match=r"PIXEL_MEAN has 1 .*PIXEL_STD has 3"):
             build_model(tiny_config(FPN, [("MODEL.PIXEL_MEAN", [1.0])]))
 
 

@@ -183,7 +183,7 @@ class TestLabels:
 
 class TestLosses:
     def run(self, gt_labels, **options):
-        """Two anchors, one image, logits 0 and 2, deltas all 0.5; the object is the first anchor."""
+        """Two anchors, logits 0 and 2, deltas all 0.5; each anchor is its object."""
         rpn = build(**options)
         anchors = [Boxes(torch.tensor([[0.0, 0, 10, 10]])), Boxes(torch.tensor([[5.0, 5, 25, 15]]))]
         logits = [torch.zeros(1, 1), torch.full((1, 1), 2.0)]

@@ -49,6 +49,10 @@ DC5 = [
     ("MODEL.ROI_HEADS.NAME", "StandardROIHeads"),
     ("MODEL.ROI_HEADS.IN_FEATURES", ["res5"]),
 ]
+CASCADE = [
+    ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads"),
+    ("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True),
+]
 PROPOSALS = [("MODEL.META_ARCHITECTURE", "ProposalNetwork")]
 
 

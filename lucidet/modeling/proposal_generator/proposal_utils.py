@@ -101,15 +101,14 @@ def keep_best(
         [torch.full((b.shape[1],), i, device=b.device) for i, b in enumerate(boxes)]
     )  # (K,)
     all_boxes, all_logits = torch.cat(list(boxes), 1), torch.cat(list(logits), 1)  # (N, K, 4)
+    finite = all_boxes.isfinite().all(dim=2) & all_logits.isfinite()
+    all_boxes = all_boxes.where(finite[..., None], 0.0)  # without area: dropped below
     results = []
     for image, image_size in enumerate(image_sizes):
-        # clipping makes a new tensor: the caller's predictions stay as they are
-        candidates = Boxes(all_boxes[image].clone())
+        candidates = Boxes(all_boxes[image])
         candidates.clip(image_size)
+        usable = candidates.nonempty(threshold=min_box_size).nonzero().squeeze(1)
         scores = all_logits[image]
-        usable = candidates.nonempty(threshold=min_box_size)
-        usable &= scores.isfinite() & candidates.tensor.isfinite().all(dim=1)
-        usable = usable.nonzero().squeeze(1)
         candidates, scores, level = candidates[usable], scores[usable], levels[usable]
         probe("rpn.candidates", image=image, boxes=candidates.tensor, scores=scores, levels=level)
         # boxes of different levels never suppress each other

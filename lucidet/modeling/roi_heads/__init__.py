@@ -5,6 +5,7 @@ from lucidet.modeling.roi_heads.box_head import (
     FastRCNNConvFCHead,
     build_box_head,
 )
+from lucidet.modeling.roi_heads.cascade_rcnn import CascadeROIHeads
 from lucidet.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers, fast_rcnn_inference
 from lucidet.modeling.roi_heads.roi_heads import (
     ROI_HEADS_REGISTRY,
@@ -18,6 +19,7 @@ from lucidet.modeling.roi_heads.roi_heads import (
 __all__ = [
     "ROI_BOX_HEAD_REGISTRY",
     "ROI_HEADS_REGISTRY",
+    "CascadeROIHeads",
     "FastRCNNConvFCHead",
     "FastRCNNOutputLayers",
     "ROIHeads",
