@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_main import lucidet
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_train_then_eval_through_the_command(tiny, tiny_dataset):
+    config = ("--config-file", str(tiny.config))
+    out = ("OUTPUT_DIR", str(tiny_dataset / "run"))
+    data = {"LUCIDET_DATASETS": str(tiny_dataset)}
+    done = lucidet("train", *config, "--num-gpus", "0", *out, **data)
+    assert done.returncode == 0, done.stderr
+    weights = tiny_dataset / "run" / "model_final.pth"
+    assert weights.is_file()
+    done = lucidet("eval", *config, "--weights", str(weights), *out, **data)
+    assert done.returncode == 0, done.stderr
+    assert "copypaste: AP,AP50,AP75,APs,APm,APl" in done.stdout
+    found = tiny_dataset / "run" / "inference" / "coco_instances_results.json"
+    assert isinstance(json.loads(found.read_text()), list)
+
+
+@pytest.mark.slow
+def test_eval_of_missing_weights_names_the_file(tiny, tiny_dataset):
+    out = ("OUTPUT_DIR", str(tiny_dataset / "run"))
+    words = ("--config-file", str(tiny.config), "--weights", "not/there.pth", *out)
+    done = lucidet("eval", *words, LUCIDET_DATASETS=str(tiny_dataset))
+    assert done.returncode == 2
+    assert "not/there.pth" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_demo_runs_from_anywhere_and_trains_once(tmp_path):
+    script = [sys.executable, str(ROOT / "tools" / "demo.py"), "--fast", "--out", "demo"]
+    first, second = (
+        subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+        for _ in range(2)
+    )
+    for done in (first, second):
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "AP50 on" in done.stdout
+        assert "lucidet predict" in done.stdout
+    assert "$ lucidet train" in first.stdout
+    assert "Already trained" in second.stdout
+    assert "$ lucidet eval" in second.stdout
+    assert list((tmp_path / "demo" / "predictions").glob("*.jpg"))
+    assert (tmp_path / "demo" / "faster_rcnn_R_18_FPN" / "config.yaml").is_file()

@@ -1,0 +1,121 @@
+"""The whole way from nothing to a used detector, without any download: ``make demo``.
+
+Writes the generated data set "shapes", trains a small Faster R-CNN on it from scratch, evaluates it
+and draws its detections, by the same commands that a user types. A training that has finished with
+the same code and config is not repeated (``--retrain`` does).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / "configs" / "shapes" / "faster_rcnn_R_18_FPN.yaml"
+TRAIN_IMAGES, VAL_IMAGES = 1200, 200
+PICTURES = 12
+ENOUGH_AP50 = 70.0
+# what --fast changes: every step is walked, nothing is learnt
+FAST_OVERRIDES = (
+    "SOLVER.MAX_ITER 2 SOLVER.WARMUP_ITERS 1 SOLVER.IMS_PER_BATCH 2 DATALOADER.NUM_WORKERS 0"
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--out", default=str(ROOT / "demo_output"), help="default: %(default)s")
+    parser.add_argument("--fast", action="store_true", help="two iterations on a few images")
+    parser.add_argument("--retrain", action="store_true", help="train even if it was done before")
+    args = parser.parse_args()
+    out = Path(args.out).resolve()
+    run_dir = out / "faster_rcnn_R_18_FPN"
+    weights = run_dir / "model_final.pth"
+    os.environ["LUCIDET_DATASETS"] = str(out)  # shapes_train and shapes_val are found in there
+
+    images = write_data(out / "shapes", fast=args.fast)
+    overrides = ["OUTPUT_DIR", str(run_dir), *(FAST_OVERRIDES.split() if args.fast else [])]
+    stamp, mark = run_dir / "trained.json", fingerprint(overrides)
+    config = ["--config-file", str(CONFIG)]
+    if args.retrain or not is_trained(stamp, mark, weights):
+        shutil.rmtree(run_dir, ignore_errors=True)
+        started = time.perf_counter()
+        command("train", *config, *overrides)
+        seconds = time.perf_counter() - started
+        stamp.write_text(json.dumps({"fingerprint": mark, "seconds": round(seconds)}))
+        say(f"Trained and evaluated in {seconds / 60:.1f} minutes.")
+    else:
+        say(f"Already trained with this code and config ({run_dir}); --retrain repeats it.")
+        command("eval", *config, "--weights", str(weights), *overrides)
+
+    pictures = out / "predictions"
+    shutil.rmtree(pictures, ignore_errors=True)
+    used = [*config, "--weights", str(weights)]
+    command("predict", *used, "--out", str(pictures), *(str(i) for i in images[:PICTURES]))
+    ap50 = last_ap50(run_dir / "metrics.json")
+    say(
+        f"AP50 on {len(images)} val images: {ap50:.1f}\n"
+        f"Pictures with boxes: {pictures}\n"
+        f"Curves, log, config and weights: {run_dir}\n"
+        "Next, your own images:\n"
+        f"  lucidet predict {shlex.join(used)} IMAGE_OR_FOLDER --out detections"
+    )
+    if not args.fast and not ap50 >= ENOUGH_AP50:
+        print(f"expected at least {ENOUGH_AP50} AP50, got {ap50:.1f}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def write_data(folder: Path, fast: bool) -> list[Path]:
+    """Write the data set, unless this very one is there; return the val images."""
+    from lucidet.data.datasets.shapes import write_shapes
+
+    say(f"Data set: {folder}")
+    write_shapes(folder, 8 if fast else TRAIN_IMAGES, 4 if fast else VAL_IMAGES)
+    return sorted((folder / "val").glob("*.jpg"))
+
+
+def command(*words: str) -> None:
+    """Run a lucidet command in this process, showing what one would type."""
+    from lucidet.__main__ import main as lucidet
+
+    say(f"$ {shlex.join(['lucidet', *words])}")
+    code = lucidet(words)
+    if code:
+        sys.exit(code)
+
+
+def say(text: str) -> None:
+    print(f"\n{text}", flush=True)
+
+
+def fingerprint(overrides: list[str]) -> str:
+    """Return a hash of what the result of a training depends on."""
+    digest = hashlib.sha256(repr((overrides, TRAIN_IMAGES, VAL_IMAGES)).encode())
+    for path in [CONFIG, *sorted((ROOT / "lucidet").rglob("*.py"))]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def is_trained(stamp: Path, mark: str, weights: Path) -> bool:
+    """Tell whether a training with this fingerprint has finished."""
+    if not (stamp.is_file() and weights.is_file()):
+        return False
+    return json.loads(stamp.read_text())["fingerprint"] == mark
+
+
+def last_ap50(metrics: Path) -> float:
+    """Return the last AP50 in a metrics.json: one JSON object a line."""
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    found = [line["bbox/AP50"] for line in lines if "bbox/AP50" in line]
+    return found[-1] if found else float("nan")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
