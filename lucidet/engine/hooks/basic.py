@@ -1,0 +1,241 @@
+"""Hooks of every training: time, learning rate, checkpoints, writers, random state."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import torch
+
+from lucidet.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
+from lucidet.engine.finite import require_finite_weights
+from lucidet.engine.random_state import random_state, set_random_state
+from lucidet.engine.trainer_base import HookBase
+from lucidet.utils import comm
+from lucidet.utils.events import EventWriter
+
+logger = logging.getLogger(__name__)
+
+Callback = Callable[[Any], Any]
+
+
+class CallbackHook(HookBase):
+    """Calls functions, each with the trainer as its argument.
+
+    Args:
+        before_train, after_train, before_step, after_step, after_backward: None: nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        before_train: Callback | None = None,
+        after_train: Callback | None = None,
+        before_step: Callback | None = None,
+        after_step: Callback | None = None,
+        after_backward: Callback | None = None,
+    ) -> None:
+        self._before_train = before_train
+        self._after_train = after_train
+        self._before_step = before_step
+        self._after_step = after_step
+        self._after_backward = after_backward
+
+    def before_train(self) -> None:
+        if self._before_train:
+            self._before_train(self.trainer)
+
+    def after_train(self) -> None:
+        if self._after_train:
+            self._after_train(self.trainer)
+        # a closure may hold the trainer, and so its memory
+        self._before_train = self._after_train = None
+        self._before_step = self._after_step = self._after_backward = None
+
+    def before_step(self) -> None:
+        if self._before_step:
+            self._before_step(self.trainer)
+
+    def after_step(self) -> None:
+        if self._after_step:
+            self._after_step(self.trainer)
+
+    def after_backward(self) -> None:
+        if self._after_backward:
+            self._after_backward(self.trainer)
+
+
+class IterationTimer(HookBase):
+    """Writes the seconds of each iteration as ``time``, and a summary at the end.
+
+    Must be the first hook: time that other hooks take is counted as theirs.
+
+    Args:
+        warmup_iter: first iterations, slower than the rest, that are left out.
+    """
+
+    def __init__(self, warmup_iter: int = 3) -> None:
+        self._warmup_iter = warmup_iter
+        self._began = self._step_began = time.perf_counter()
+        self._in_steps = 0.0
+        self._steps = 0
+
+    def before_train(self) -> None:
+        self._began = time.perf_counter()
+        self._in_steps, self._steps = 0.0, 0
+
+    def before_step(self) -> None:
+        self._step_began = time.perf_counter()
+
+    def after_step(self) -> None:
+        seconds = time.perf_counter() - self._step_began
+        self._steps += 1
+        if self._steps <= self._warmup_iter:
+            self._began = time.perf_counter()
+            return
+        self._in_steps += seconds
+        self.trainer.storage.put_scalars(time=seconds)
+
+    def after_train(self) -> None:
+        counted = self._steps - self._warmup_iter
+        if counted <= 0:
+            return
+        total = time.perf_counter() - self._began
+        logger.info(
+            "Training speed: %d iterations in %s (%.4f s / it). Total time: %s (%s on hooks)",
+            counted,
+            datetime.timedelta(seconds=int(self._in_steps)),
+            self._in_steps / counted,
+            datetime.timedelta(seconds=int(total)),
+            datetime.timedelta(seconds=int(max(total - self._in_steps, 0))),
+        )
+
+
+class PeriodicWriter(HookBase):
+    """Calls ``write()`` of writers every `period` iterations and at the end, then closes them.
+
+    Must come after hooks whose values should be in the same line.
+    """
+
+    def __init__(self, writers: Sequence[EventWriter], period: int = 20) -> None:
+        self._writers = list(writers)
+        for writer in self._writers:
+            assert isinstance(writer, EventWriter), writer
+        self._period = period
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done % self._period == 0 or done == self.trainer.max_iter or self.trainer.stop_reason:
+            for writer in self._writers:
+                writer.write()
+
+    def after_train(self) -> None:
+        for writer in self._writers:
+            # whatever later hooks have put, and what an error has left unwritten
+            writer.write()
+            writer.close()
+
+
+class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
+    """The `lucidet.checkpoint.PeriodicCheckpointer` as a hook.
+
+    Before it saves, losses that are under way are checked, and the weights too: a checkpoint with
+    NaN would replace the last good one as the place to resume from.
+    """
+
+    def before_train(self) -> None:
+        self.max_iter = self.trainer.max_iter
+
+    def after_step(self) -> None:
+        iteration = self.trainer.iter
+        if not (self.is_periodic(iteration) or self.is_last(iteration)):
+            return
+        self._require_good_state()
+        self.step(iteration)
+
+    def after_train(self) -> None:
+        if self.trainer.stop_reason and not self.is_last(self.trainer.iter):
+            self._require_good_state()
+            self.save(f"{self.file_prefix}_final", iteration=self.trainer.iter)
+
+    def _require_good_state(self) -> None:
+        self.trainer.settle()
+        require_finite_weights(self.checkpointer.model)
+
+
+class LRScheduler(HookBase):
+    """Steps a learning-rate schedule after every iteration and writes the rate as ``lr``.
+
+    Args:
+        optimizer: the trainer's by default.
+        scheduler: the trainer's by default; stepped once an iteration.
+    """
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer | None = None, scheduler: Any = None
+    ) -> None:
+        self._optimizer = optimizer
+        self._scheduler = scheduler
+        self._best_param_group_id = 0
+
+    def before_train(self) -> None:
+        self._optimizer = self._optimizer or self.trainer.optimizer
+        assert self._optimizer is not None
+        self._best_param_group_id = self.get_best_param_group_id(self._optimizer)
+
+    @staticmethod
+    def get_best_param_group_id(optimizer: torch.optim.Optimizer) -> int:
+        """Return the group whose rate is shown: that of the commonest rate; weights, not biases."""
+        groups = optimizer.param_groups
+        rates = [g["lr"] for g in groups]
+        sizes = {r: sum(len(g["params"]) for g in groups if g["lr"] == r) for r in rates}
+        return rates.index(max(rates, key=lambda rate: sizes[rate]))
+
+    def after_step(self) -> None:
+        assert self._optimizer is not None
+        rate = self._optimizer.param_groups[self._best_param_group_id]["lr"]
+        self.trainer.storage.put_scalar("lr", rate, smoothing_hint=False)
+        self.scheduler.step()
+
+    @property
+    def scheduler(self) -> Any:
+        """The schedule that is stepped."""
+        return self._scheduler or self.trainer.scheduler
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.scheduler.state_dict()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        logger.info("Loading the learning-rate schedule from state_dict")
+        self.scheduler.load_state_dict(state_dict)
+
+
+class RandomState(HookBase):
+    """Stores the states of the random number generators, so that a resumed run draws on.
+
+    Exact for one process that loads its own data. Worker processes and the other ranks of a
+    distributed run start their generators anew.
+    """
+
+    def __init__(self) -> None:
+        self._to_restore: Mapping[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return random_state()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self._to_restore = state_dict
+
+    def before_step(self) -> None:
+        if self._to_restore is None:
+            return
+        with suppress(AttributeError):
+            # making the loader's iterator draws a number, which the first run did at its start
+            _ = getattr(self.trainer, "_trainer", self.trainer)._data_loader_iter
+        state, self._to_restore = self._to_restore, None
+        if comm.get_world_size() == 1:
+            set_random_state(state)

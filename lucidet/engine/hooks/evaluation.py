@@ -1,0 +1,218 @@
+"""Hooks around evaluation: run it, keep the best weights, stop when nothing improves."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lucidet.checkpoint import Checkpointer
+from lucidet.engine.random_state import preserved_random_state
+from lucidet.engine.trainer_base import HookBase
+from lucidet.evaluation.testing import flatten_results_dict
+from lucidet.utils import comm
+
+logger = logging.getLogger(__name__)
+
+
+def _is_due(hook: HookBase, period: int) -> bool:
+    """Whether an evaluation of this period happens after the current iteration."""
+    done = hook.trainer.iter + 1
+    return period > 0 and done % period == 0 and done != hook.trainer.max_iter
+
+
+class EvalHook(HookBase):
+    """Evaluates every `eval_period` iterations and after the last.
+
+    Every process calls the function. The training does not feel it: random states are restored.
+
+    Args:
+        eval_period: iterations; 0: only at the end.
+        eval_function: without arguments, returns (nested) results ``{task: {metric: number}}``,
+            which are written as ``task/metric``.
+        eval_after_train: evaluate at the end too.
+    """
+
+    def __init__(
+        self,
+        eval_period: int,
+        eval_function: Callable[[], Mapping[str, Any] | None],
+        eval_after_train: bool = True,
+    ) -> None:
+        self._period = eval_period
+        self._func: Callable[[], Mapping[str, Any] | None] | None = eval_function
+        self._eval_after_train = eval_after_train
+
+    def _do_eval(self) -> None:
+        assert self._func is not None
+        with preserved_random_state():
+            results = self._func()
+        if results:
+            flat = flatten_results_dict(results)
+            for name, value in flat.items():
+                try:
+                    flat[name] = float(value)
+                except (TypeError, ValueError):
+                    raise ValueError(
+                        f"eval_function must return (nested) numbers, got {name}={value!r}"
+                    ) from None
+            self.trainer.storage.put_scalars(**flat, smoothing_hint=False)
+        # an evaluation takes the main process longer than the others; they wait here
+        comm.synchronize()
+
+    def after_step(self) -> None:
+        if _is_due(self, self._period):
+            self._do_eval()
+
+    def after_train(self) -> None:
+        # not after an error: the last iteration was not reached
+        if self._eval_after_train and self.trainer.iter + 1 >= self.trainer.max_iter:
+            self._do_eval()
+        self._func = None  # it may hold the trainer, and so its memory
+
+
+class _Best:
+    """The best value of a metric so far.
+
+    Args:
+        mode: "max" or "min".
+    """
+
+    def __init__(self, metric: str, mode: str) -> None:
+        if mode not in ("max", "min"):
+            raise ValueError(f'mode must be "max" or "min", got {mode!r}')
+        self.metric = metric
+        self.mode = mode
+        self.value: float | None = None
+        self.iteration = -1  # of the newest evaluation that was looked at
+
+    def newest(self, storage: Any) -> tuple[float, int] | None:
+        """Return (value, iteration) of an evaluation not yet seen, None where there is none."""
+        latest = storage.latest().get(self.metric)
+        if latest is None:
+            there = sorted(name for name in storage.latest() if "/" in name)
+            logger.warning("No metric %r was evaluated; there are %s", self.metric, there)
+            return None
+        if latest[1] == self.iteration:
+            return None
+        self.iteration = latest[1]
+        return latest
+
+    def improve(self, value: float) -> bool:
+        """Take `value` as the best if it is; NaN never is."""
+        if math.isnan(value):
+            return False
+        if self.value is not None:
+            better = value > self.value if self.mode == "max" else value < self.value
+            if not better:
+                return False
+        self.value = value
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"value": self.value, "iteration": self.iteration}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.value, self.iteration = state["value"], state["iteration"]
+
+
+class BestCheckpointer(HookBase):
+    """Saves the weights whenever a metric reaches a new best; must come after `EvalHook`.
+
+    Args:
+        eval_period: that of the `EvalHook`.
+        checkpointer: what saves.
+        val_metric: name in the storage, ``"bbox/AP50"``.
+        mode: "max" or "min": which is better.
+        file_prefix: the file is ``{file_prefix}.pth``.
+    """
+
+    def __init__(
+        self,
+        eval_period: int,
+        checkpointer: Checkpointer,
+        val_metric: str,
+        mode: str = "max",
+        file_prefix: str = "model_best",
+    ) -> None:
+        self._period = eval_period
+        self._checkpointer = checkpointer
+        self._file_prefix = file_prefix
+        self._best = _Best(val_metric, mode)
+
+    def _look(self) -> None:
+        if not comm.is_main_process():  # the others have no results
+            return
+        newest = self._best.newest(self.trainer.storage)
+        if newest is None or not self._best.improve(newest[0]):
+            return
+        value, iteration = newest
+        logger.info("New best %s: %.4f at iteration %d", self._best.metric, value, iteration)
+        # the last checkpoint stays the one to resume from, not an older best one
+        last = self._checkpointer.get_checkpoint_file()
+        self._checkpointer.save(self._file_prefix, iteration=iteration)
+        if last and self._checkpointer.save_to_disk:
+            self._checkpointer.tag_last_checkpoint(os.path.basename(last))
+
+    def after_step(self) -> None:
+        if _is_due(self, self._period):
+            self._look()
+
+    def after_train(self) -> None:
+        if self.trainer.iter + 1 >= self.trainer.max_iter:
+            self._look()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._best.state_dict()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self._best.load_state_dict(state_dict)
+
+
+class EarlyStopping(HookBase):
+    """Ends the training when a metric has not improved for a number of evaluations.
+
+    Must come after `EvalHook`. Every process needs one: they decide together.
+
+    Args:
+        eval_period: that of the `EvalHook`, in iterations.
+        patience: evaluations without a new best, at least 1.
+        val_metric: name in the storage, ``"bbox/AP"``.
+        mode: "max" or "min": which is better.
+    """
+
+    def __init__(
+        self, eval_period: int, patience: int, val_metric: str = "bbox/AP", mode: str = "max"
+    ) -> None:
+        if patience < 1 or eval_period < 1:
+            raise ValueError(
+                f"EarlyStopping needs a patience and an evaluation period of at least 1, got "
+                f"{patience} and {eval_period}; set TEST.EVAL_PERIOD"
+            )
+        self._period = eval_period
+        self._patience = patience
+        self._best = _Best(val_metric, mode)
+        self._without_improvement = 0
+
+    def after_step(self) -> None:
+        if not _is_due(self, self._period):
+            return
+        if comm.is_main_process():  # the others have no results
+            newest = self._best.newest(self.trainer.storage)
+            if newest is not None:
+                improved = self._best.improve(newest[0])
+                self._without_improvement = 0 if improved else self._without_improvement + 1
+        if comm.all_gather(self._without_improvement)[0] >= self._patience:
+            self.trainer.stop(
+                f"{self._best.metric} has not improved for {self._patience} evaluations"
+                + (f" (best {self._best.value:.4f})" if self._best.value is not None else "")
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self._best.state_dict(), "without_improvement": self._without_improvement}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self._best.load_state_dict(state_dict["best"])
+        self._without_improvement = state_dict["without_improvement"]

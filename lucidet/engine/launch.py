@@ -1,0 +1,185 @@
+"""Start one process or several, on GPUs (NCCL) or the CPU (gloo), on one machine or several."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from lucidet.utils import comm
+
+__all__ = ["DEFAULT_TIMEOUT", "launch"]
+
+DEFAULT_TIMEOUT = timedelta(minutes=30)
+
+logger = logging.getLogger(__name__)
+
+
+class ProcessFailedError(RuntimeError):
+    """A process of the run stopped with an error; its traceback is in the message."""
+
+
+def launch(
+    main_func: Callable[..., Any],
+    num_gpus_per_machine: int,
+    num_machines: int = 1,
+    machine_rank: int = 0,
+    dist_url: str | None = None,
+    args: tuple[Any, ...] = (),
+    timeout: timedelta = DEFAULT_TIMEOUT,
+) -> Any:
+    """Run ``main_func(*args)`` in as many processes as asked for.
+
+    Under torchrun, which has started the processes already (``RANK`` and ``WORLD_SIZE`` are set),
+    this process joins their group and the other arguments do not count. Where GPUs are asked for
+    and there are none, it says so, and as many processes run on the CPU.
+
+    Args:
+        main_func: a function of a module (it is pickled by name when processes are started).
+        num_gpus_per_machine: processes on each machine, one a GPU; 0 and 1 need no new process.
+        num_machines: machines in all; on each of them the program must be started.
+        machine_rank: number of this machine.
+        dist_url: where processes meet, ``tcp://HOST:PORT`` of machine 0, the same on all
+            machines. "auto" or None: a free port, for one machine.
+        args: for `main_func`.
+        timeout: of collective operations.
+
+    Returns:
+        What `main_func` returned, where it ran in this process; else None.
+
+    Raises:
+        ValueError: arguments that do not fit together.
+        RuntimeError: a started process failed; the message has its rank and traceback.
+    """
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        return _join_torchrun(main_func, args, timeout)
+    if not 0 <= machine_rank < num_machines:
+        raise ValueError(f"machine_rank must be in 0..{num_machines - 1}, got {machine_rank}")
+    processes = _processes_of_this_machine(num_gpus_per_machine)
+    if processes * num_machines == 1:
+        return main_func(*args)
+    if dist_url in (None, "auto"):
+        if num_machines > 1:
+            raise ValueError("several machines need --dist-url tcp://HOST:PORT of machine 0")
+        dist_url = f"tcp://127.0.0.1:{_free_port()}"
+    plan = (main_func, args, processes, num_machines, machine_rank, dist_url, timeout)
+    try:
+        mp.start_processes(_child, args=plan, nprocs=processes, start_method="spawn")
+    except mp.ProcessRaisedException as error:
+        # torch's message: "-- Process N terminated with the following error:", then the traceback
+        text = str(error).strip()
+        last = text.splitlines()[-1]
+        raise ProcessFailedError(
+            f"process {error.error_index} of {processes} stopped: {last}\n{text}"
+        ) from None
+    return None
+
+
+def _processes_of_this_machine(asked: int) -> int:
+    """Return how many processes to run for `asked` GPUs, with a word where those are missing."""
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if there and asked > there:
+        raise ValueError(
+            f"{asked} GPUs asked for (--num-gpus), but this machine has {there}; "
+            f"set CUDA_VISIBLE_DEVICES or ask for {there}"
+        )
+    if asked > 0 and not there:
+        what = "1 process" if asked == 1 else f"{asked} processes"
+        message = f"{asked} GPU(s) asked for, but there is none: running {what} on the CPU"
+        logger.warning(message)
+        if not logger.hasHandlers():  # loggers are set up later, in the processes
+            print(message)
+    return max(asked, 1)
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def _child(
+    local_rank: int,
+    main_func: Callable[..., Any],
+    args: tuple[Any, ...],
+    processes: int,
+    num_machines: int,
+    machine_rank: int,
+    dist_url: str,
+    timeout: timedelta,
+) -> None:
+    if not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
+        # processes share the cores; each would start a thread for all of them
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+    _run_in_group(
+        main_func,
+        args,
+        timeout,
+        local_rank=local_rank,
+        local_size=processes,
+        init_method=dist_url,
+        world_size=num_machines * processes,
+        rank=machine_rank * processes + local_rank,
+    )
+
+
+def _join_torchrun(main_func: Callable[..., Any], args: tuple[Any, ...], timeout: timedelta) -> Any:
+    world = int(os.environ["WORLD_SIZE"])
+    return _run_in_group(
+        main_func,
+        args,
+        timeout,
+        local_rank=int(os.environ.get("LOCAL_RANK", 0)),
+        local_size=int(os.environ.get("LOCAL_WORLD_SIZE", world)),
+        init_method="env://",
+        world_size=world,
+        rank=int(os.environ["RANK"]),
+    )
+
+
+def _run_in_group(
+    main_func: Callable[..., Any],
+    args: tuple[Any, ...],
+    timeout: timedelta,
+    *,
+    local_rank: int,
+    local_size: int,
+    init_method: str,
+    world_size: int,
+    rank: int,
+) -> Any:
+    """Run the function as one process of a new group."""
+    on_gpus = torch.cuda.is_available() and torch.cuda.device_count() >= local_size
+    if on_gpus:
+        torch.cuda.set_device(local_rank)
+    try:
+        dist.init_process_group(
+            backend="nccl" if on_gpus else "gloo",
+            init_method=init_method,
+            world_size=world_size,
+            rank=rank,
+            timeout=timeout,
+        )
+    except Exception as error:
+        raise RuntimeError(
+            f"process {rank} of {world_size} could not join the others at {init_method}: {error}. "
+            f"Is the address reachable from every machine, and its port free?"
+        ) from error
+    try:
+        comm.create_local_process_group(local_size)
+        comm.synchronize()
+        return main_func(*args)
+    except Exception:
+        if rank != 0:  # rank 0 has a console; the others' tracebacks would be lost under torchrun
+            traceback.print_exc()
+        raise
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,33 @@
+"""Distribute a model over the processes of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lucidet.utils import comm
+
+__all__ = ["create_ddp_model"]
+
+
+def create_ddp_model(model: nn.Module, *, fp16_compression: bool = False, **kwargs: Any) -> Any:
+    """Return `model` in a `DistributedDataParallel`; itself where there is one process.
+
+    Args:
+        model: on its device already.
+        fp16_compression: exchange gradients in float16.
+        kwargs: for `DistributedDataParallel`; ``device_ids`` is this process's GPU by default.
+    """
+    if comm.get_world_size() == 1:
+        return model
+    if "device_ids" not in kwargs and next(model.parameters()).is_cuda:
+        kwargs["device_ids"] = [torch.cuda.current_device()]
+    ddp = DistributedDataParallel(model, **kwargs)
+    if fp16_compression:
+        from torch.distributed.algorithms.ddp_comm_hooks import default as comm_hooks
+
+        ddp.register_comm_hook(state=None, hook=comm_hooks.fp16_compress_hook)
+    return ddp

@@ -1,0 +1,157 @@
+"""The loop around any training: iterations, hooks, storage.
+
+Names as `detectron2.engine.train_loop`, from where users import them here too.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lucidet.utils.events import EventStorage
+
+logger = logging.getLogger(__name__)
+
+
+class HookBase:
+    """Something that happens around the steps of a training.
+
+    ``trainer`` is set when the hook is registered. The order of calls::
+
+        hook.before_train()
+        for iter in range(start_iter, max_iter):
+            hook.before_step()
+            trainer.run_step()      # calls hook.after_backward() between backward and update
+            hook.after_step()
+        hook.after_train()
+    """
+
+    trainer: Any = None
+
+    def before_train(self) -> None:
+        """Called before the first iteration."""
+
+    def after_train(self) -> None:
+        """Called after the last iteration, also where an error ended the training."""
+
+    def before_step(self) -> None:
+        """Called before each iteration."""
+
+    def after_backward(self) -> None:
+        """Called when the gradients are there and the weights have not been updated yet."""
+
+    def after_step(self) -> None:
+        """Called after each iteration."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the hook needs to continue; stored in checkpoints."""
+        return {}
+
+
+class TrainerBase:
+    """Iterations with hooks; a subclass supplies `run_step`.
+
+    Attributes:
+        iter: number of the current iteration.
+        start_iter, max_iter: the run is ``range(start_iter, max_iter)``.
+        storage: the `EventStorage` of the run.
+        stop_reason: why the training ends before `max_iter`; "" where it does not.
+    """
+
+    def __init__(self) -> None:
+        self._hooks: list[HookBase] = []
+        self.iter: int = 0
+        self.start_iter: int = 0
+        self.max_iter: int = 0
+        self.storage: EventStorage = EventStorage()
+        self.stop_reason: str = ""
+
+    def register_hooks(self, hooks: Sequence[HookBase | None]) -> None:
+        """Add hooks, called in this order; None is passed over."""
+        for hook in hooks:
+            if hook is None:
+                continue
+            assert isinstance(hook, HookBase), hook
+            # weak, or trainer and hook would keep each other alive with all their GPU memory
+            hook.trainer = weakref.proxy(self)
+            self._hooks.append(hook)
+
+    def train(self, start_iter: int, max_iter: int) -> None:
+        """Run iterations `start_iter` to ``max_iter - 1``, with the hooks around them."""
+        logger.info("Starting training from iteration %d", start_iter)
+        self.iter = self.start_iter = start_iter
+        self.max_iter = max_iter
+        self.stop_reason = ""
+        with EventStorage(start_iter) as self.storage:
+            try:
+                self.before_train()
+                for self.iter in range(start_iter, max_iter):
+                    self.before_step()
+                    self.run_step()
+                    self.after_step()
+                    if self.stop_reason:
+                        break
+                else:
+                    # so that after_train can tell a finished training from a broken one
+                    self.iter = max(max_iter, start_iter)
+            except Exception:
+                logger.exception("Training stopped at iteration %d by this error:", self.iter)
+                raise
+            finally:
+                self.after_train()
+
+    def stop(self, reason: str) -> None:
+        """End the training after the current iteration."""
+        self.stop_reason = reason
+        logger.info("Training ends after iteration %d: %s", self.iter, reason)
+
+    def run_step(self) -> None:
+        """Compute one iteration."""
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """Finish what the steps so far left under way; called before a checkpoint."""
+
+    def before_train(self) -> None:
+        for hook in self._hooks:
+            hook.before_train()
+
+    def after_train(self) -> None:
+        self.storage.iter = self.iter
+        for hook in self._hooks:
+            hook.after_train()
+
+    def before_step(self) -> None:
+        self.storage.iter = self.iter
+        for hook in self._hooks:
+            hook.before_step()
+
+    def after_backward(self) -> None:
+        for hook in self._hooks:
+            hook.after_backward()
+
+    def after_step(self) -> None:
+        for hook in self._hooks:
+            hook.after_step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the iteration and the states of the hooks, by the hooks' class names."""
+        state: dict[str, Any] = {"iteration": self.iter}
+        hooks = {type(hook).__qualname__: hook.state_dict() for hook in reversed(self._hooks)}
+        hooks = {name: hook_state for name, hook_state in hooks.items() if hook_state}
+        if hooks:
+            state["hooks"] = hooks
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned; states of hooks that are not there are named."""
+        self.iter = state_dict["iteration"]
+        by_name = {type(hook).__qualname__: hook for hook in reversed(self._hooks)}
+        for name, state in state_dict.get("hooks", {}).items():
+            load = getattr(by_name.get(name), "load_state_dict", None)
+            if load is None:
+                logger.warning("The checkpoint has a state of hook %s, which is not used now", name)
+            else:
+                load(state)
