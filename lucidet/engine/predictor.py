@@ -1,0 +1,98 @@
+"""The detector for images in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from lucidet.checkpoint import DetectionCheckpointer
+from lucidet.config import CfgNode
+from lucidet.data import MetadataCatalog
+from lucidet.data import transforms as T
+from lucidet.engine.setup import on_available_device
+from lucidet.modeling import build_model
+from lucidet.utils.probe import probe
+
+__all__ = ["DefaultPredictor"]
+
+
+class DefaultPredictor:
+    """Finds objects in single images or batches with the model and weights of a config.
+
+    Images are given as ``cv2.imread`` returns them: (H, W, 3) uint8, BGR; where the model takes
+    RGB (``INPUT.FORMAT``), channels are exchanged here. Resizing is that of testing.
+
+    Example::
+
+        predictor = DefaultPredictor(cfg)
+        instances = predictor(cv2.imread("street.jpg"))["instances"]
+        instances.pred_boxes, instances.scores, instances.pred_classes
+
+    Args:
+        cfg: ``MODEL.WEIGHTS`` is loaded; the config is not changed.
+
+    Attributes:
+        metadata: of the first test data set.
+        aug: resizes.
+        input_format: colour order of the model.
+        model: in eval mode.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        self.cfg = on_available_device(cfg.clone())
+        self.model = build_model(self.cfg)
+        self.model.eval()
+        if len(cfg.DATASETS.TEST):
+            self.metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
+        DetectionCheckpointer(self.model).load(cfg.MODEL.WEIGHTS)
+        size = cfg.INPUT.MIN_SIZE_TEST
+        self.aug = T.ResizeShortestEdge([size, size], cfg.INPUT.MAX_SIZE_TEST)
+        self.input_format = cfg.INPUT.FORMAT
+        if self.input_format not in ("RGB", "BGR"):
+            raise ValueError(f"INPUT.FORMAT must be RGB or BGR, got {self.input_format!r}")
+
+    def __call__(self, original_image: np.ndarray) -> dict[str, Any]:
+        """Detect in one image.
+
+        Args:
+            original_image: (H, W, 3) uint8, BGR.
+
+        Returns:
+            ``{"instances": Instances}`` with boxes in pixels of that image.
+        """
+        return self.predict_batch([original_image])[0]
+
+    @torch.no_grad()
+    def predict_batch(self, original_images: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+        """Detect in several images at once; each gives what it gives alone.
+
+        Args:
+            original_images: each (H, W, 3) uint8, BGR; sizes may differ.
+
+        Returns:
+            For each image what `__call__` returns.
+        """
+        if not original_images:
+            return []
+        return self.model([self._input(image) for image in original_images])
+
+    def _input(self, image: np.ndarray) -> dict[str, Any]:
+        if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3:
+            shape = getattr(image, "shape", None)
+            raise ValueError(
+                f"expected an image as an array of shape (H, W, 3), got {type(image).__name__} "
+                f"of shape {shape}; could the file be read?"
+            )
+        height, width = image.shape[:2]
+        record = {"height": height, "width": width}
+        if self.input_format == "RGB":
+            image = image[:, :, ::-1]
+        probe("input.read", record=record, image=image)
+        transform = self.aug.get_transform(image)
+        image = transform.apply_image(image)
+        probe("input.transform", transform=transform, image=image, boxes=None)
+        planes = np.ascontiguousarray(image.astype("float32").transpose(2, 0, 1))
+        return {**record, "image": torch.from_numpy(planes).to(self.cfg.MODEL.DEVICE)}

@@ -1,0 +1,65 @@
+"""The training program: what ``lucidet train``, ``lucidet eval`` and tools/train_net.py run."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections import OrderedDict
+from typing import Any
+
+from torch import nn
+
+from lucidet.checkpoint import DetectionCheckpointer
+from lucidet.config import CfgNode, get_cfg
+from lucidet.engine.setup import default_setup
+from lucidet.engine.trainer import DefaultTrainer
+from lucidet.evaluation import verify_results
+from lucidet.modeling import GeneralizedRCNNWithTTA
+from lucidet.utils import comm
+
+logger = logging.getLogger(__name__)
+
+
+def setup(args: argparse.Namespace) -> CfgNode:
+    """Return the frozen config of a command line, with output folder and loggers prepared."""
+    cfg = get_cfg()
+    if args.config_file:
+        cfg.merge_from_file(args.config_file)
+    cfg.merge_from_list(args.opts)
+    cfg.freeze()
+    default_setup(cfg, args)
+    return cfg
+
+
+def main(args: argparse.Namespace) -> Any:
+    """Train, or with ``--eval-only`` evaluate.
+
+    Returns:
+        The results of the last evaluation.
+    """
+    cfg = setup(args)
+    if args.eval_only:
+        return evaluate(cfg, resume=args.resume)
+    trainer = DefaultTrainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    return trainer.train()
+
+
+def evaluate(cfg: CfgNode, resume: bool = False) -> Any:
+    """Evaluate ``MODEL.WEIGHTS``, or with `resume` the last checkpoint in OUTPUT_DIR."""
+    model = DefaultTrainer.build_model(cfg)
+    checkpointer = DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    results = DefaultTrainer.test(cfg, model)
+    if cfg.TEST.AUG.ENABLED:
+        results.update(test_with_tta(cfg, model))
+    if comm.is_main_process():
+        verify_results(cfg, results)
+    return results
+
+
+def test_with_tta(cfg: CfgNode, model: nn.Module) -> OrderedDict[str, Any]:
+    """Evaluate with test-time augmentation; each task's name ends in ``_TTA``."""
+    logger.info("Running inference with test-time augmentation ...")
+    results = DefaultTrainer.test(cfg, GeneralizedRCNNWithTTA(cfg, model))
+    return OrderedDict((f"{task}_TTA", metrics) for task, metrics in results.items())

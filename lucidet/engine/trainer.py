@@ -1,0 +1,447 @@
+"""The trainer that a config describes completely.
+
+Names as `detectron2.engine.defaults.DefaultTrainer`: user code overrides its class methods.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from lucidet.checkpoint import DetectionCheckpointer
+from lucidet.config import CfgNode
+from lucidet.data import (
+    DatasetMapper,
+    MetadataCatalog,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
+from lucidet.data.detection_utils import build_augmentation
+from lucidet.engine import hooks
+from lucidet.engine.checks import check_num_classes, report_unread_keys
+from lucidet.engine.parallel import create_ddp_model
+from lucidet.engine.setup import default_writers, on_available_device
+from lucidet.engine.train_loop import AMPTrainer, SimpleTrainer
+from lucidet.engine.trainer_base import HookBase, TrainerBase
+from lucidet.evaluation import (
+    COCOEvaluator,
+    DatasetEvaluator,
+    PascalVOCDetectionEvaluator,
+    inference_on_dataset,
+    print_csv_format,
+    verify_results,
+)
+from lucidet.modeling import build_model
+from lucidet.solver import (
+    ModelEMA,
+    build_lr_scheduler,
+    build_optimizer,
+    scale_to_batch,
+)
+from lucidet.utils import comm
+from lucidet.utils.events import EventWriter, ProgressWriter
+from lucidet.utils.logger import setup_logger
+
+__all__ = ["DefaultTrainer"]
+
+logger = logging.getLogger(__name__)
+
+# iterations between two lines of the log; on GPUs losses are read back as often
+WRITE_PERIOD = 20
+
+
+class DefaultTrainer(TrainerBase):
+    """Builds model, data, optimiser, schedule and hooks from a config, and trains.
+
+    Example::
+
+        trainer = DefaultTrainer(cfg)
+        trainer.resume_or_load(resume=False)   # MODEL.WEIGHTS, or the last checkpoint
+        trainer.train()
+
+    Args:
+        cfg: where ``SOLVER.REFERENCE_BATCH`` is set, rates and iterations follow the batch.
+
+    Attributes:
+        cfg: the config with the effective values.
+        checkpointer: saves model, optimizer, scheduler, trainer (hooks) and, if used, ema.
+        scheduler: of the learning rate.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__()
+        if not logging.getLogger("lucidet").isEnabledFor(logging.INFO):
+            setup_logger()
+        cfg = self.auto_scale_workers(on_available_device(cfg), comm.get_world_size())
+        scaled, table = scale_to_batch(cfg)
+        if cfg.SOLVER.REFERENCE_BATCH > 0:
+            logger.info("Effective values:\n%s", table)
+        self.cfg = cfg = scaled
+
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        data_loader = self.build_train_loader(_for_one_batch(cfg))
+        check_num_classes(cfg)  # class names are known once the annotations are read
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.ema = ModelEMA(model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None
+        model = create_ddp_model(model, broadcast_buffers=False)
+        self._trainer = self._build_step(cfg, model, data_loader, optimizer)
+
+        # weak: the checkpointer must not keep the trainer, and its memory, alive
+        self.checkpointer = DetectionCheckpointer(
+            model,
+            cfg.OUTPUT_DIR,
+            optimizer=optimizer,
+            scheduler=self.scheduler,
+            trainer=_RunState(weakref.proxy(self)),
+            **({"ema": self.ema} if self.ema else {}),
+        )
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self._last_eval_results: Mapping[str, Any] | None = None
+        self.register_hooks(self.build_hooks())
+        me = weakref.proxy(self)
+        # backward happens in the inner trainer; the hooks are registered here
+        self._trainer.register_hooks(
+            [hooks.CallbackHook(after_backward=lambda _: me.after_backward())]
+        )
+        report_unread_keys(cfg)
+
+    @staticmethod
+    def _build_step(
+        cfg: CfgNode, model: nn.Module, data_loader: Any, optimizer: torch.optim.Optimizer
+    ) -> SimpleTrainer:
+        device = torch.device(cfg.MODEL.DEVICE)
+        lone_on_cpu = device.type == "cpu" and comm.get_world_size() == 1
+        common: dict[str, Any] = {
+            "gather_metric_period": 1 if lone_on_cpu else WRITE_PERIOD,
+            "accumulate": cfg.SOLVER.ACCUMULATE,
+            "output_dir": cfg.OUTPUT_DIR,
+        }
+        if not cfg.SOLVER.AMP.ENABLED:
+            return SimpleTrainer(model, data_loader, optimizer, **common)
+        precision = _precision(cfg.SOLVER.AMP.DTYPE, device)
+        return AMPTrainer(model, data_loader, optimizer, precision=precision, **common)
+
+    # ------------------------------------------------------------------------------- running
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Continue from the last checkpoint in OUTPUT_DIR if `resume` is set and there is one.
+
+        Else ``MODEL.WEIGHTS`` is loaded, and the training starts from iteration 0.
+        """
+        resume = resume and self.checkpointer.has_checkpoint()
+        rest = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        if resume:
+            self.start_iter = int(rest.get("iteration", -1)) + 1
+
+    def train(self) -> Mapping[str, Any] | None:  # type: ignore[override]
+        """Train from `start_iter` to `max_iter`.
+
+        Returns:
+            The results of the last evaluation, on the main process.
+        """
+        super().train(self.start_iter, self.max_iter)
+        if self._last_eval_results is None or not comm.is_main_process():
+            return None
+        verify_results(self.cfg, self._last_eval_results)
+        return self._last_eval_results
+
+    def run_step(self) -> None:
+        self._trainer.iter = self.iter
+        self._trainer.max_iter = self.max_iter
+        self._trainer.run_step()
+
+    def settle(self) -> None:
+        self._trainer.settle()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "_trainer": self._trainer.state_dict()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._trainer.load_state_dict(state_dict["_trainer"])
+
+    @property
+    def model(self) -> nn.Module:
+        """The model, wrapped by DistributedDataParallel where there are several processes."""
+        return self._trainer.model
+
+    @model.setter
+    def model(self, value: nn.Module) -> None:
+        self._trainer.model = value
+
+    @property
+    def data_loader(self) -> Any:
+        """The training data."""
+        return self._trainer.data_loader
+
+    @data_loader.setter
+    def data_loader(self, value: Any) -> None:
+        self._trainer.data_loader = value
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """What updates the model."""
+        return self._trainer.optimizer
+
+    @optimizer.setter
+    def optimizer(self, value: torch.optim.Optimizer) -> None:
+        self._trainer.optimizer = value
+
+    # ----------------------------------------------------------------------------- hooks
+
+    def build_hooks(self) -> list[HookBase | None]:
+        """Return the hooks in their order; override to add some.
+
+        The checkpoint comes before evaluation, which might fail; the writers come last.
+        """
+        cfg = self.cfg
+        is_main = comm.is_main_process()
+        keeper = hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD)
+        return [
+            hooks.IterationTimer(),
+            hooks.LRScheduler(),
+            hooks.EMAHook(self.ema, self.model) if self.ema else None,
+            self._precise_bn(),
+            hooks.RandomState(),
+            keeper if is_main else None,
+            self._validation_loss(),
+            hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate),
+            *self._after_evaluation(),
+            hooks.PeriodicWriter(self.build_writers(), WRITE_PERIOD) if is_main else None,
+            self._progress_bar() if is_main else None,
+        ]
+
+    def _precise_bn(self) -> HookBase | None:
+        cfg = self.cfg
+        if not cfg.TEST.PRECISE_BN.ENABLED:
+            return None
+        # a loader of its own: the order of the training data must not depend on this
+        return hooks.PreciseBN(
+            cfg.TEST.EVAL_PERIOD,
+            self.model,
+            self.build_train_loader(_for_one_batch(cfg)),
+            cfg.TEST.PRECISE_BN.NUM_ITER,
+        )
+
+    def _validation_loss(self) -> HookBase | None:
+        cfg = self.cfg
+        if not cfg.TEST.VAL_LOSS or not cfg.DATASETS.TEST:
+            return None
+        loader = self.build_validation_loader(cfg, list(cfg.DATASETS.TEST))
+        return hooks.ValidationLoss(cfg.TEST.EVAL_PERIOD, self.model, loader)
+
+    def _after_evaluation(self) -> list[HookBase | None]:
+        period = self.cfg.TEST.EVAL_PERIOD
+        best, early = self.cfg.SOLVER.BEST_CHECKPOINT, self.cfg.SOLVER.EARLY_STOPPING
+        found: list[HookBase | None] = []
+        if best.METRIC:
+            found.append(hooks.BestCheckpointer(period, self.checkpointer, best.METRIC, best.MODE))
+        if early.PATIENCE > 0:
+            found.append(hooks.EarlyStopping(period, early.PATIENCE, early.METRIC, early.MODE))
+        return found
+
+    def _progress_bar(self) -> HookBase | None:
+        if not ProgressWriter.available():
+            return None
+        return hooks.PeriodicWriter([ProgressWriter(self.max_iter)], period=1)
+
+    def _evaluate(self) -> Mapping[str, Any]:
+        with self.weights_for_evaluation():
+            self._last_eval_results = self.test(self.cfg, self.model)
+        return self._last_eval_results
+
+    def weights_for_evaluation(self) -> AbstractContextManager[Any]:
+        """Return a context in which the model has the weights to judge: averages, if kept."""
+        return self.ema.applied(self.model) if self.ema else nullcontext()
+
+    def build_writers(self) -> list[EventWriter]:
+        """Return what writes the measurements."""
+        return default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
+
+    # ------------------------------------------------------------------ parts, to be overridden
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """Return the model."""
+        model = build_model(cfg)
+        logger.info("Model:\n%s", model)
+        return model
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        """Return the optimiser."""
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
+        """Return the learning-rate schedule."""
+        return build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Any:
+        """Return an endless iterable of training batches."""
+        return build_detection_train_loader(cfg)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
+        """Return the batches of one test data set."""
+        return build_detection_test_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_validation_loader(cls, cfg: CfgNode, dataset_names: list[str]) -> Any:
+        """Return test data sets with their annotations, resized as for testing."""
+        mapper = DatasetMapper(
+            is_train=True,
+            augmentations=build_augmentation(cfg, is_train=False),
+            image_format=cfg.INPUT.FORMAT,
+        )
+        return build_detection_test_loader(cfg, dataset_names, mapper=mapper)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> Any:
+        """Return the evaluator that belongs to the kind of data set.
+
+        Raises:
+            NotImplementedError: the metadata's ``evaluator_type`` is unknown.
+        """
+        kind = MetadataCatalog.get(dataset_name).get("evaluator_type", None)
+        if kind == "coco":
+            folder = os.path.join(cfg.OUTPUT_DIR, "inference")
+            return COCOEvaluator(dataset_name, output_dir=folder)
+        if kind == "pascal_voc":
+            return PascalVOCDetectionEvaluator(dataset_name)
+        raise NotImplementedError(
+            f"data set {dataset_name!r} has evaluator_type {kind!r}, known are 'coco' and "
+            f"'pascal_voc': set it in the metadata, or override {cls.__name__}.build_evaluator"
+        )
+
+    @classmethod
+    def test(
+        cls,
+        cfg: CfgNode,
+        model: nn.Module,
+        evaluators: DatasetEvaluator | Sequence[DatasetEvaluator] | None = None,
+    ) -> Any:
+        """Evaluate a model on each data set of ``DATASETS.TEST``.
+
+        Args:
+            cfg: the config.
+            model: left in the mode it is in.
+            evaluators: one for each data set; `build_evaluator`'s by default.
+
+        Returns:
+            ``{task: {metric: value}}``; by data set's name, where there are several.
+        """
+        names = list(cfg.DATASETS.TEST)
+        if isinstance(evaluators, DatasetEvaluator):
+            evaluators = [evaluators]
+        if evaluators is not None and len(evaluators) != len(names):
+            raise ValueError(f"{len(names)} test data sets, but {len(evaluators)} evaluators")
+        results: OrderedDict[str, Any] = OrderedDict()
+        for index, name in enumerate(names):
+            loader = cls.build_test_loader(cfg, name)
+            try:
+                evaluator = evaluators[index] if evaluators else cls.build_evaluator(cfg, name)
+            except NotImplementedError as error:
+                logger.warning("%s is not evaluated: %s", name, error)
+                results[name] = {}
+                continue
+            results[name] = inference_on_dataset(model, loader, evaluator)
+            if comm.is_main_process():
+                logger.info("Evaluation results for %s in csv format:", name)
+                print_csv_format(results[name])
+        return results[names[0]] if len(results) == 1 else results
+
+    @staticmethod
+    def auto_scale_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
+        """Return a config scaled from ``SOLVER.REFERENCE_WORLD_SIZE`` to `num_workers` processes.
+
+        The batch, and with it learning rate, iterations and periods, change so that each process
+        has as many images as before.
+
+        Args:
+            cfg: REFERENCE_WORLD_SIZE 0: it is returned as it is.
+            num_workers: processes of this run.
+        """
+        reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
+        if reference in (0, num_workers):
+            return cfg
+        batch = cfg.SOLVER.IMS_PER_BATCH
+        if batch % reference:
+            raise ValueError(
+                f"SOLVER.IMS_PER_BATCH {batch} is no multiple of SOLVER.REFERENCE_WORLD_SIZE "
+                f"{reference}"
+            )
+        frozen = cfg.is_frozen()
+        scaled = cfg.clone()
+        scaled.defrost()
+        scaled.SOLVER.REFERENCE_BATCH = batch
+        scaled.SOLVER.IMS_PER_BATCH = batch // reference * num_workers
+        scaled, table = scale_to_batch(scaled)
+        scaled.defrost()
+        scaled.SOLVER.REFERENCE_WORLD_SIZE = num_workers
+        logger.info("Scaled from %d to %d processes:\n%s", reference, num_workers, table)
+        if frozen:
+            scaled.freeze()
+        return scaled
+
+
+class _RunState:
+    """What of a `DefaultTrainer` no other key of its checkpoints holds: hooks, gradient scaler."""
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+
+    def state_dict(self) -> dict[str, Any]:
+        state = TrainerBase.state_dict(self._trainer)
+        state["hooks"].pop(hooks.LRScheduler.__qualname__, None)  # its schedule has its own key
+        scaler = getattr(self._trainer._trainer, "grad_scaler", None)
+        return {**state, "grad_scaler": scaler.state_dict()} if scaler else state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        TrainerBase.load_state_dict(self._trainer, state)
+        scaler = getattr(self._trainer._trainer, "grad_scaler", None)
+        if scaler and state.get("grad_scaler"):
+            scaler.load_state_dict(state["grad_scaler"])
+
+
+def _for_one_batch(cfg: CfgNode) -> CfgNode:
+    """Return the config for loading: ``IMS_PER_BATCH`` is split into ``ACCUMULATE`` batches.
+
+    Raises:
+        ValueError: it cannot be split evenly.
+    """
+    images, parts = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATE
+    if parts == 1:
+        return cfg
+    if parts < 1 or images % parts:
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH {images} (images of one update) must be a multiple of "
+            f"SOLVER.ACCUMULATE {parts} (batches of one update)"
+        )
+    part = cfg.clone()
+    part.defrost()
+    part.SOLVER.IMS_PER_BATCH = images // parts
+    part.freeze()
+    return part
+
+
+def _precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the 16-bit type called ``SOLVER.AMP.DTYPE``: bf16, fp16, or "" for what suits."""
+    known = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    if name in known:
+        return known[name]
+    if name:
+        raise ValueError(f"SOLVER.AMP.DTYPE must be one of bf16, fp16 and '', got {name!r}")
+    has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if has_bf16 else torch.float16
