@@ -1,0 +1,162 @@
+"""Defaults of the backbone, the anchors, the RPN and the ROI heads."""
+
+from __future__ import annotations
+
+from lucidet.config.config import CfgNode as CN
+
+
+def add_backbone(_C: CN) -> None:
+    """Add MODEL.BACKBONE, MODEL.RESNETS and MODEL.FPN."""
+    _C.MODEL.BACKBONE = CN()
+    # Name in BACKBONE_REGISTRY
+    _C.MODEL.BACKBONE.NAME = "build_resnet_backbone"
+    # Freeze this many stages of the five (stem, res2 ... res5); 0 trains all
+    _C.MODEL.BACKBONE.FREEZE_AT = 2
+
+    _C.MODEL.RESNETS = CN()
+    # Layers: 18, 34, 50, 101 or 152
+    _C.MODEL.RESNETS.DEPTH = 50
+    # Maps that come out, among stem, res2 ... res5: res4 for C4, res2 ... res5 for FPN
+    _C.MODEL.RESNETS.OUT_FEATURES = ["res4"]
+    # Groups of the 3x3 convolutions; more than 1 makes a ResNeXt
+    _C.MODEL.RESNETS.NUM_GROUPS = 1
+    # FrozenBN, BN, SyncBN or GN
+    _C.MODEL.RESNETS.NORM = "FrozenBN"
+    # Channels of one group in res2; doubled in each later stage
+    _C.MODEL.RESNETS.WIDTH_PER_GROUP = 64
+    # Stride 2 in the 1x1 convolution (MSRA's weights) or in the 3x3 (all others)
+    _C.MODEL.RESNETS.STRIDE_IN_1X1 = True
+    # Dilation of res5: 1, or 2, which keeps stride 16
+    _C.MODEL.RESNETS.RES5_DILATION = 1
+    # Channels out of res2, doubled in each later stage; 64 for depths 18 and 34
+    _C.MODEL.RESNETS.RES2_OUT_CHANNELS = 256
+    _C.MODEL.RESNETS.STEM_OUT_CHANNELS = 64
+    # Deformable 3x3 convolutions in res2, res3, res4, res5
+    _C.MODEL.RESNETS.DEFORM_ON_PER_STAGE = [False, False, False, False]
+    # Their samples are weighted too: deformable v2, arXiv 1811.11168
+    _C.MODEL.RESNETS.DEFORM_MODULATED = False
+    # Groups of channels with offsets of their own
+    _C.MODEL.RESNETS.DEFORM_NUM_GROUPS = 1
+
+    _C.MODEL.FPN = CN()
+    # Backbone maps that enter, each of twice the stride of the one before
+    _C.MODEL.FPN.IN_FEATURES = []
+    _C.MODEL.FPN.OUT_CHANNELS = 256
+    # "" (none), BN, SyncBN or GN
+    _C.MODEL.FPN.NORM = ""
+    # The way down is added ("sum") or averaged ("avg") with the lateral map
+    _C.MODEL.FPN.FUSE_TYPE = "sum"
+    # Where P6 and P7 of the one-stage detectors start: "res5" (RetinaNet) or "p5" (ATSS, FCOS)
+    _C.MODEL.FPN.TOP_BLOCK_IN_FEATURE = "res5"
+
+
+def add_anchors_and_rpn(_C: CN) -> None:
+    """Add MODEL.ANCHOR_GENERATOR, MODEL.PROPOSAL_GENERATOR and MODEL.RPN."""
+    _C.MODEL.ANCHOR_GENERATOR = CN()
+    # DefaultAnchorGenerator or RotatedAnchorGenerator
+    _C.MODEL.ANCHOR_GENERATOR.NAME = "DefaultAnchorGenerator"
+    # Square roots of the anchors' areas, pixels: a list per feature map, or one list for all
+    _C.MODEL.ANCHOR_GENERATOR.SIZES = [[32, 64, 128, 256, 512]]
+    # Height / width: a list per feature map, or one list for all
+    _C.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS = [[0.5, 1.0, 2.0]]
+    # Degrees, for RotatedAnchorGenerator
+    _C.MODEL.ANCHOR_GENERATOR.ANGLES = [[-90, 0, 90]]
+    # Centre of the first anchor in strides from the image's corner, 0 <= OFFSET < 1
+    _C.MODEL.ANCHOR_GENERATOR.OFFSET = 0.0
+
+    _C.MODEL.PROPOSAL_GENERATOR = CN()
+    # RPN (PrecomputedProposals and RRPN are not built)
+    _C.MODEL.PROPOSAL_GENERATOR.NAME = "RPN"
+    # Proposals whose width or height is not above this are dropped, pixels
+    _C.MODEL.PROPOSAL_GENERATOR.MIN_SIZE = 0
+
+    _C.MODEL.RPN = CN()
+    # Name in RPN_HEAD_REGISTRY
+    _C.MODEL.RPN.HEAD_NAME = "StandardRPNHead"
+    # Maps with anchors: p2 ... p6 with FPN
+    _C.MODEL.RPN.IN_FEATURES = ["res4"]
+    # Anchors further outside the image than this many pixels don't train; -1: all train
+    _C.MODEL.RPN.BOUNDARY_THRESH = -1
+    # IoU with the best object: below the first number background, from the second on object
+    _C.MODEL.RPN.IOU_THRESHOLDS = [0.3, 0.7]
+    # Labels of these three ranges: 0 background, -1 ignored, 1 object
+    _C.MODEL.RPN.IOU_LABELS = [0, -1, 1]
+    # Anchors of an image that enter the loss, and the largest share of objects among them
+    _C.MODEL.RPN.BATCH_SIZE_PER_IMAGE = 256
+    _C.MODEL.RPN.POSITIVE_FRACTION = 0.5
+    # smooth_l1, giou, diou or ciou
+    _C.MODEL.RPN.BBOX_REG_LOSS_TYPE = "smooth_l1"
+    _C.MODEL.RPN.BBOX_REG_LOSS_WEIGHT = 1.0
+    # Factors of the targets (dx, dy, dw, dh)
+    _C.MODEL.RPN.BBOX_REG_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
+    # Where smooth L1 goes from square to straight; 0 is L1
+    _C.MODEL.RPN.SMOOTH_L1_BETA = 0.0
+    # Weight of both RPN losses
+    _C.MODEL.RPN.LOSS_WEIGHT = 1.0
+    # Candidates that go into NMS, for each level of an image
+    _C.MODEL.RPN.PRE_NMS_TOPK_TRAIN = 12000
+    _C.MODEL.RPN.PRE_NMS_TOPK_TEST = 6000
+    # Proposals that come out, for each image (all levels together)
+    _C.MODEL.RPN.POST_NMS_TOPK_TRAIN = 2000
+    _C.MODEL.RPN.POST_NMS_TOPK_TEST = 1000
+    # A box whose IoU with a better one is above this is dropped
+    _C.MODEL.RPN.NMS_THRESH = 0.7
+    # Channels of the head's 3x3 convolutions, one number each; -1: as many as come in
+    _C.MODEL.RPN.CONV_DIMS = [-1]
+
+
+def add_roi_heads(_C: CN) -> None:
+    """Add MODEL.ROI_HEADS and MODEL.ROI_BOX_HEAD."""
+    _C.MODEL.ROI_HEADS = CN()
+    # Res5ROIHeads (C4) or StandardROIHeads (FPN, DC5)
+    _C.MODEL.ROI_HEADS.NAME = "Res5ROIHeads"
+    # Classes without background
+    _C.MODEL.ROI_HEADS.NUM_CLASSES = 80
+    # Maps that ROIs are pooled from: p2 ... p5 with FPN
+    _C.MODEL.ROI_HEADS.IN_FEATURES = ["res4"]
+    # A proposal is an object where its IoU reaches this, else background
+    _C.MODEL.ROI_HEADS.IOU_THRESHOLDS = [0.5]
+    _C.MODEL.ROI_HEADS.IOU_LABELS = [0, 1]
+    # Proposals of an image that enter the loss, and the largest share of objects among them
+    _C.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 512
+    _C.MODEL.ROI_HEADS.POSITIVE_FRACTION = 0.25
+    # Detections need a score above this, 0..1
+    _C.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.05
+    # A detection whose IoU with a better one of its class is above this is dropped
+    _C.MODEL.ROI_HEADS.NMS_THRESH_TEST = 0.5
+    # Objects join the proposals at training
+    _C.MODEL.ROI_HEADS.PROPOSAL_APPEND_GT = True
+
+    _C.MODEL.ROI_BOX_HEAD = CN()
+    # Name in ROI_BOX_HEAD_REGISTRY, FastRCNNConvFCHead; not used by Res5ROIHeads
+    _C.MODEL.ROI_BOX_HEAD.NAME = ""
+    # smooth_l1, giou, diou or ciou
+    _C.MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE = "smooth_l1"
+    _C.MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT = 1.0
+    # Factors of the targets (dx, dy, dw, dh), which make their variance about 1
+    _C.MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+    # Where smooth L1 goes from square to straight; 0 is L1
+    _C.MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA = 0.0
+    # Cells of the pooled map, a side
+    _C.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 14
+    # Samples of a cell, a side; 0: as many as the ROI's size asks for
+    _C.MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO = 0
+    # ROIAlignV2 (pixel centres at 0.5), ROIAlign (at 0) or ROIPool
+    _C.MODEL.ROI_BOX_HEAD.POOLER_TYPE = "ROIAlignV2"
+    # Convolutions, then fully connected layers, and their channels
+    _C.MODEL.ROI_BOX_HEAD.NUM_CONV = 0
+    _C.MODEL.ROI_BOX_HEAD.CONV_DIM = 256
+    _C.MODEL.ROI_BOX_HEAD.NUM_FC = 0
+    _C.MODEL.ROI_BOX_HEAD.FC_DIM = 1024
+    # Norm of the convolutions: "" (none), BN, SyncBN or GN
+    _C.MODEL.ROI_BOX_HEAD.NORM = ""
+    # One box for all classes instead of one for each
+    _C.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = False
+    # Later heads train on the boxes that this head predicts
+    _C.MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES = False
+    # Loss on a drawn subset of the classes (LVIS); not built
+    _C.MODEL.ROI_BOX_HEAD.USE_FED_LOSS = False
+    # Each class by itself (sigmoid) instead of softmax
+    _C.MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE = False
+    _C.MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER = 0.5
+    _C.MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES = 50

@@ -1,0 +1,66 @@
+"""Keys of detectron2 for what lucidet doesn't build: cascades, masks, keypoints, panoptic.
+
+They exist so that detectron2's box configs, which mention some of them, load. A config that turns
+one on is refused by :func:`lucidet.config.checks.check_supported`.
+"""
+
+from __future__ import annotations
+
+from lucidet.config.config import CfgNode as CN
+
+
+def add_unbuilt(_C: CN) -> None:
+    """Add the switches and sections of what isn't built, with detectron2's defaults."""
+    # Proposals from files instead of an RPN
+    _C.MODEL.LOAD_PROPOSALS = False
+    # Masks and keypoints
+    _C.MODEL.MASK_ON = False
+    _C.MODEL.KEYPOINT_ON = False
+
+    # Cascade R-CNN: a stage for each entry
+    _C.MODEL.ROI_BOX_CASCADE_HEAD = CN()
+    _C.MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS = (
+        (10.0, 10.0, 5.0, 5.0),
+        (20.0, 20.0, 10.0, 10.0),
+        (30.0, 30.0, 15.0, 15.0),
+    )
+    _C.MODEL.ROI_BOX_CASCADE_HEAD.IOUS = (0.5, 0.6, 0.7)
+
+    _C.MODEL.ROI_MASK_HEAD = CN()
+    _C.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"
+    _C.MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION = 14
+    _C.MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO = 0
+    _C.MODEL.ROI_MASK_HEAD.POOLER_TYPE = "ROIAlignV2"
+    _C.MODEL.ROI_MASK_HEAD.NUM_CONV = 0
+    _C.MODEL.ROI_MASK_HEAD.CONV_DIM = 256
+    _C.MODEL.ROI_MASK_HEAD.NORM = ""
+    _C.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK = False
+
+    _C.MODEL.ROI_KEYPOINT_HEAD = CN()
+    _C.MODEL.ROI_KEYPOINT_HEAD.NAME = "KRCNNConvDeconvUpsampleHead"
+    _C.MODEL.ROI_KEYPOINT_HEAD.POOLER_RESOLUTION = 14
+    _C.MODEL.ROI_KEYPOINT_HEAD.POOLER_SAMPLING_RATIO = 0
+    _C.MODEL.ROI_KEYPOINT_HEAD.POOLER_TYPE = "ROIAlignV2"
+    _C.MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS = (512,) * 8
+    _C.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = 17
+    _C.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE = 1
+    _C.MODEL.ROI_KEYPOINT_HEAD.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS = True
+    _C.MODEL.ROI_KEYPOINT_HEAD.LOSS_WEIGHT = 1.0
+
+    _C.MODEL.SEM_SEG_HEAD = CN()
+    _C.MODEL.SEM_SEG_HEAD.NAME = "SemSegFPNHead"
+    _C.MODEL.SEM_SEG_HEAD.IN_FEATURES = ["p2", "p3", "p4", "p5"]
+    _C.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = 255
+    _C.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 54
+    _C.MODEL.SEM_SEG_HEAD.CONVS_DIM = 128
+    _C.MODEL.SEM_SEG_HEAD.COMMON_STRIDE = 4
+    _C.MODEL.SEM_SEG_HEAD.NORM = "GN"
+    _C.MODEL.SEM_SEG_HEAD.LOSS_WEIGHT = 1.0
+
+    _C.MODEL.PANOPTIC_FPN = CN()
+    _C.MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT = 1.0
+    _C.MODEL.PANOPTIC_FPN.COMBINE = CN()
+    _C.MODEL.PANOPTIC_FPN.COMBINE.ENABLED = True
+    _C.MODEL.PANOPTIC_FPN.COMBINE.OVERLAP_THRESH = 0.5
+    _C.MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT = 4096
+    _C.MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH = 0.5

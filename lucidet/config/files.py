@@ -1,0 +1,96 @@
+"""Read a config file with its ``_BASE_`` chain into one dictionary; say where each value stood.
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import IO, Any, NamedTuple
+
+from lucidet.config import safe_yaml
+
+BASE_KEY = "_BASE_"
+
+Opener = Callable[[str], IO[str]]
+
+
+class ConfigContent(NamedTuple):
+    """Nested values of a file, and ``FILE:LINE`` of each key, by dotted path."""
+
+    values: dict[str, Any]
+    origins: dict[str, str]
+
+
+def read_config(filename: str, opener: Opener = open) -> ConfigContent:
+    """Read `filename` on top of the file or files that its ``_BASE_`` names.
+
+    A base's path is relative to the file that names it; in a list, later files win over earlier.
+
+    Raises:
+        FileNotFoundError: a file of the chain isn't there.
+        ValueError: not YAML, a chain that comes back to itself, or a base with a value where the
+            file has a section.
+    """
+    return _read(filename, opener, ())
+
+
+def _read(filename: str, opener: Opener, chain: tuple[str, ...]) -> ConfigContent:
+    real = os.path.realpath(filename)
+    if real in chain:
+        loop = " -> ".join([*(os.path.basename(f) for f in chain), os.path.basename(real)])
+        raise ValueError(f"{filename}: {BASE_KEY} comes back to itself: {loop}")
+    own = _read_one(filename, opener, named_by=chain[-1] if chain else None)
+    merged = ConfigContent({}, {})
+    for base in _bases(own, filename):
+        merge_content(_read(base, opener, (*chain, real)), merged)
+    merge_content(own, merged)
+    return merged
+
+
+def _read_one(filename: str, opener: Opener, named_by: str | None) -> ConfigContent:
+    try:
+        with opener(filename) as file:
+            text = file.read()
+    except FileNotFoundError as error:
+        where = f", which {named_by} names as {BASE_KEY}," if named_by else ""
+        raise FileNotFoundError(f"config file {filename}{where} does not exist") from error
+    except IsADirectoryError as error:
+        raise ValueError(f"config file {filename} is a folder") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"config file {filename} is not text: {error}") from error
+    values, lines = safe_yaml.load(text, filename)
+    if values is None:  # an empty file
+        values = {}
+    if not isinstance(values, dict):
+        raise ValueError(f"{filename}:1: expected `KEY: value` lines, got {type(values).__name__}")
+    return ConfigContent(values, {key: f"{filename}:{line}" for key, line in lines.items()})
+
+
+def _bases(content: ConfigContent, filename: str) -> list[str]:
+    """Take ``_BASE_`` out of `content` and return the paths it names."""
+    bases = content.values.pop(BASE_KEY, [])
+    where = content.origins.pop(BASE_KEY, filename)
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ValueError(f"{where}: {BASE_KEY} must be a path or a list of paths, got {bases!r}")
+    if any("://" in base for base in bases):
+        raise ValueError(f"{where}: {BASE_KEY} must be a file on this machine, got {bases}")
+    folder = os.path.dirname(filename)
+    return [os.path.join(folder, os.path.expanduser(base)) for base in bases]
+
+
+def merge_content(new: ConfigContent, into: ConfigContent) -> None:
+    """Put `new`, its values and origins, over `into`, section by section."""
+    _merge(new.values, into.values, new.origins, "")
+    into.origins.update(new.origins)
+
+
+def _merge(new: dict[str, Any], into: dict[str, Any], origins: dict[str, str], path: str) -> None:
+    for key, value in new.items():
+        if not isinstance(value, dict):
+            into[key] = value
+            continue
+        below = into.setdefault(key, {})
+        if not isinstance(below, dict):
+            where = origins.get(f"{path}{key}", "")
+            raise ValueError(f"{where}: {path}{key} is a section, but a value in {BASE_KEY}")
+        _merge(value, below, origins, f"{path}{key}.")

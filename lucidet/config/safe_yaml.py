@@ -1,0 +1,156 @@
+"""Read YAML without running what it says, and remember the line of each key.
+
+PyYAML's safe loader, with two forms of detectron2's files on top: ``!!python/tuple``, and
+``!!python/object/apply:eval ["..."]`` where the text is arithmetic. Every other tag is refused
+with its file and line, and so are a key given twice, endless nesting, and aliases that would
+unfold into millions of values.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import yaml
+
+from lucidet.config.arithmetic import evaluate
+
+MAX_VALUES = 100_000  # after aliases are unfolded; detectron2's largest config has 700
+
+_TUPLE = "tag:yaml.org,2002:python/tuple"
+_EVAL = "tag:yaml.org,2002:python/object/apply:eval"
+_MERGE = "tag:yaml.org,2002:merge"
+_PLAIN = {
+    f"tag:yaml.org,2002:{kind}"
+    for kind in ("null", "bool", "int", "float", "str", "seq", "map", "merge", "value")
+}
+
+
+class YamlContent(NamedTuple):
+    """What a file says, and the line (from 1) of each key, by dotted path: ``SOLVER.BASE_LR``."""
+
+    values: Any
+    lines: dict[str, int]
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, in which 2024-05-01 is a text, as in a folder's name, and no date."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def _construct_eval(loader: _Loader, node: yaml.Node) -> Any:
+    arguments = loader.construct_sequence(node) if isinstance(node, yaml.SequenceNode) else []
+    try:
+        if len(arguments) != 1 or not isinstance(arguments[0], str):
+            raise ValueError("one text in brackets is needed")
+        return evaluate(arguments[0])
+    except ValueError as error:
+        # PyYAML's error type carries the line out
+        raise yaml.constructor.ConstructorError(
+            None, None, f"!!python/object/apply:eval: {error}", node.start_mark
+        ) from error
+
+
+def _construct_tuple(loader: _Loader, node: yaml.Node) -> tuple[Any, ...]:
+    return tuple(loader.construct_sequence(node, deep=True))  # type: ignore[arg-type]
+
+
+_Loader.add_constructor(_EVAL, _construct_eval)
+_Loader.add_constructor(_TUPLE, _construct_tuple)
+
+
+def load(text: str, filename: str = "<text>") -> YamlContent:
+    """Parse YAML text.
+
+    Args:
+        text: one YAML document.
+        filename: named in errors.
+
+    Raises:
+        ValueError: not YAML, or refused; the message begins with ``FILE:LINE``.
+
+    >>> load("SOLVER:\\n  STEPS: !!python/tuple [1, 2]")
+    YamlContent(values={'SOLVER': {'STEPS': (1, 2)}}, lines={'SOLVER': 1, 'SOLVER.STEPS': 2})
+    >>> load("a: !!python/name:os.system", "evil.yaml")
+    Traceback (most recent call last):
+    ...
+    ValueError: evil.yaml:1: tag !!python/name:os.system is refused: config files hold plain values
+    """
+    loader = None
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return YamlContent(None, {})
+        survey = _Survey(filename)
+        survey.measure(node, ())
+        survey.visit(node, "")
+        return YamlContent(loader.construct_document(node), survey.lines)
+    except yaml.YAMLError as error:
+        raise ValueError(_described(error, filename)) from error
+    except RecursionError as error:
+        raise ValueError(f"{filename}: nested too deeply") from error
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _described(error: yaml.YAMLError, filename: str) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error)
+    return f"{filename}:{mark.line + 1}: {problem}" if mark else f"{filename}: {problem}"
+
+
+class _Survey:
+    """Looks a parsed file over before any value is made: tags, sizes, keys, lines."""
+
+    def __init__(self, filename: str) -> None:
+        self.lines: dict[str, int] = {}
+        self._filename = filename
+        self._sizes: dict[int, int] = {}
+
+    def _refuse(self, node: yaml.Node, reason: str) -> ValueError:
+        return ValueError(f"{self._filename}:{node.start_mark.line + 1}: {reason}")
+
+    def measure(self, node: yaml.Node, inside: tuple[int, ...]) -> int:
+        """Return the number of values under `node`; each node is looked at once."""
+        if id(node) in inside:
+            raise self._refuse(node, "an alias that contains itself")
+        if id(node) in self._sizes:
+            return self._sizes[id(node)]
+        if node.tag not in _PLAIN and node.tag not in (_TUPLE, _EVAL):
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            raise self._refuse(node, f"tag {tag} is refused: config files hold plain values")
+        below = (*inside, id(node))
+        size = 1 + sum(self.measure(child, below) for child in _children(node))
+        if size > MAX_VALUES:
+            raise self._refuse(node, f"more than {MAX_VALUES} values")
+        self._sizes[id(node)] = size
+        return size
+
+    def visit(self, node: yaml.Node, path: str) -> None:
+        """Note the line of each key below `node`; two equal keys in one mapping are an error."""
+        if not isinstance(node, yaml.MappingNode):
+            return
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.tag == _MERGE:  # <<: *other
+                for other in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    self.visit(other, path)
+                continue
+            name = str(key.value)
+            if name in seen:
+                raise self._refuse(key, f"key {path}{name} again; it stands on line {seen[name]}")
+            seen[name] = line
+            self.lines[path + name] = line
+            self.visit(value, f"{path}{name}.")
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []

@@ -1,0 +1,91 @@
+"""Which real keys did somebody mean? Names for the error messages of unknown keys."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+# RES4_DILATION against RES5_DILATION is 0.92, BASE_LRR against BASE_LR 0.93, MAX_ITERS 0.94
+CLOSE = 0.84
+
+
+class UnknownKeyError(KeyError, AttributeError, ValueError):
+    """A config key that doesn't exist.
+
+    A KeyError as yacs raises on merging, and an AttributeError as on reading ``cfg.KEY``.
+    """
+
+    def __str__(self) -> str:  # KeyError would show the repr of the message
+        return str(self.args[0])
+
+
+def unknown_key(key: str, known: Sequence[str], where: str = "", hint: str = "") -> UnknownKeyError:
+    """Return the error for `key`, with the nearest of `known`.
+
+    Args:
+        key: dotted path.
+        known: every key there is.
+        where: the file and line, or what asked for the key.
+        hint: what to do if the key is meant.
+
+    >>> print(unknown_key("BASE_LR", ["SOLVER.BASE_LR", "SOLVER.MOMENTUM"], where="a.yaml:3"))
+    a.yaml:3: unknown config key 'BASE_LR'; did you mean 'SOLVER.BASE_LR'?
+    """
+    names = " or ".join(repr(name) for name in nearest_keys(key, known))
+    text = f"unknown config key {key!r}" + (f"; did you mean {names}?" if names else "")
+    return UnknownKeyError((f"{where}: " if where else "") + text + hint)
+
+
+def nearest_keys(key: str, known: Iterable[str], limit: int = 3) -> list[str]:
+    """Return the keys that `key` may stand for, best first: misplaced, then misspelt.
+
+    >>> nearest_keys("MODEL.BASE_LR", ["SOLVER.BASE_LR", "MODEL.WEIGHTS"])
+    ['SOLVER.BASE_LR']
+    >>> nearest_keys("MODEL.WEIGHT", ["SOLVER.BASE_LR", "MODEL.WEIGHTS"])
+    ['MODEL.WEIGHTS']
+    >>> nearest_keys("", ["SOLVER.BASE_LR"])
+    []
+    """
+    every = list(known)
+    misplaced = [name for name in every if leaf(name) == leaf(key).upper()]
+    if misplaced:
+        return sorted(misplaced, key=lambda name: -_likeness(key, name))[:limit]
+    section, name = _section(key), leaf(key)
+    beside = [other for other in every if _section(other) == section]
+    close = _closest(name, beside, limit, cutoff=0.6)
+    if close and _likeness(name, leaf(close[0])) >= CLOSE:
+        return close[:1]
+    elsewhere = _closest(name, every, limit, cutoff=CLOSE)
+    return (elsewhere + [other for other in close if other not in elsewhere])[:limit]
+
+
+def mistaken_for(key: str, known: Iterable[str]) -> list[str]:
+    """Return the keys that `key` is a misplaced or misspelt copy of: empty for a new name.
+
+    >>> mistaken_for("SOLVER.MAX_ITERS", ["SOLVER.MAX_ITER"])
+    ['SOLVER.MAX_ITER']
+    >>> mistaken_for("SOLVER.RESET_ITER", ["SOLVER.MAX_ITER"])
+    []
+    """
+    every = list(known)
+    name = leaf(key)
+    near = nearest_keys(key, every)
+    return [n for n in near if _likeness(name, leaf(n)) >= CLOSE]
+
+
+def leaf(key: str) -> str:
+    """Return the last name of a dotted path."""
+    return key.rpartition(".")[2]
+
+
+def _section(key: str) -> str:
+    return key.rpartition(".")[0]
+
+
+def _likeness(a: str, b: str) -> float:
+    return difflib.SequenceMatcher(None, a.upper(), b.upper()).ratio()
+
+
+def _closest(name: str, keys: list[str], limit: int, cutoff: float) -> list[str]:
+    rated = sorted(((_likeness(name, leaf(key)), key) for key in keys), key=lambda r: -r[0])
+    return [key for likeness, key in rated[:limit] if likeness >= cutoff]
