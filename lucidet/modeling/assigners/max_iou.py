@@ -21,11 +21,11 @@ from lucidet.structures import Boxes, RotatedBoxes, pairwise_iou, pairwise_iou_r
 
 __all__ = ["MaxIoUAssigner", "assign"]
 
-#: Anchors of a chunk on the CPU. Anchors that follow each other lie close together, so that most
-#: objects are far from a chunk and cost nothing there; smaller chunks have more overhead.
-CPU_CHUNK = 1024
-#: IoUs of a chunk elsewhere: enough to fill a GPU, 16 MB in float32.
-DEVICE_CHUNK_PAIRS = 4_000_000
+#: Most anchors of a chunk on the CPU. Anchors that follow each other lie close together, so that
+#: most objects are far from a chunk and cost nothing there; smaller chunks have more overhead.
+CPU_CHUNK = 2048
+#: Most IoUs of a chunk anywhere: enough to fill a GPU, 16 MB in float32.
+CHUNK_PAIRS = 4_000_000
 
 
 class MaxIoUAssigner:
@@ -127,9 +127,9 @@ def _iou(objects: Tensor, anchors: Tensor) -> Tensor:
 
 def _chunks(level_lengths: list[int], num_objects: int, anchors: Tensor) -> Iterator[slice]:
     """Cut the anchors into runs that stay within a level."""
-    size = CPU_CHUNK
-    if anchors.device.type != "cpu":
-        size = max(1, DEVICE_CHUNK_PAIRS // num_objects)
+    size = max(1, CHUNK_PAIRS // num_objects)
+    if anchors.device.type == "cpu":
+        size = min(size, CPU_CHUNK)
     start = 0
     for length in level_lengths:
         for first in range(start, start + length, size):
