@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from lucidet.data import MetadataCatalog
+from lucidet.data.build import check_num_classes
 
 logger = logging.getLogger(__name__)
 
@@ -16,10 +16,9 @@ _NUM_CLASSES_SECTION = {
     "ATSS": "ATSS",
     "FCOS": "FCOS",
 }
-SHOWN_CLASSES = 5
 
 
-def check_num_classes(cfg: Any) -> None:
+def check_classes_of_training_data(cfg: Any) -> None:
     """Compare the model's number of classes with that of each training data set.
 
     Data sets whose metadata names no classes, and architectures of others, are passed over.
@@ -28,20 +27,9 @@ def check_num_classes(cfg: Any) -> None:
         ValueError: they differ.
     """
     section = _NUM_CLASSES_SECTION.get(cfg.MODEL.META_ARCHITECTURE)
-    if section is None:
-        return
-    expected = cfg.MODEL[section].NUM_CLASSES
-    for name in cfg.DATASETS.TRAIN:
-        classes = MetadataCatalog.get(name).get("thing_classes", None)
-        if classes is None or len(classes) == expected:
-            continue
-        shown = ", ".join(classes[:SHOWN_CLASSES])
-        more = ", ..." if len(classes) > SHOWN_CLASSES else ""
-        raise ValueError(
-            f"data set {name!r} has {len(classes)} classes ({shown}{more}), but "
-            f"MODEL.{section}.NUM_CLASSES is {expected}; set MODEL.{section}.NUM_CLASSES "
-            f"{len(classes)}"
-        )
+    if section is not None:
+        key = f"MODEL.{section}.NUM_CLASSES"
+        check_num_classes(cfg.MODEL[section].NUM_CLASSES, cfg.DATASETS.TRAIN, key)
 
 
 def report_unread_keys(cfg: Any) -> None:
@@ -52,6 +40,4 @@ def report_unread_keys(cfg: Any) -> None:
     unread = [key for key in cfg.unread_keys() if "TEST" not in key]
     if unread:
         listed = "\n".join(f"  {key}  (set by: {cfg.origin(key)})" for key in unread)
-        logger.warning(
-            "These config keys are set, but this model and training do not use them:\n%s", listed
-        )
+        logger.warning("Config keys that are set and that nothing uses here:\n%s", listed)

@@ -26,7 +26,7 @@ from lucidet.data import (
 )
 from lucidet.data.detection_utils import build_augmentation
 from lucidet.engine import hooks
-from lucidet.engine.checks import check_num_classes, report_unread_keys
+from lucidet.engine.checks import check_classes_of_training_data, report_unread_keys
 from lucidet.engine.parallel import create_ddp_model
 from lucidet.engine.setup import default_writers, on_available_device
 from lucidet.engine.train_loop import AMPTrainer, SimpleTrainer
@@ -89,7 +89,7 @@ class DefaultTrainer(TrainerBase):
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(_for_one_batch(cfg))
-        check_num_classes(cfg)  # class names are known once the annotations are read
+        check_classes_of_training_data(cfg)  # class names are known once the annotations are read
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.ema = ModelEMA(model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None
         model = create_ddp_model(model, broadcast_buffers=False)
