@@ -91,7 +91,7 @@ class Box2BoxTransform:
         deltas = deltas.float()  # half precision can't hold pixels above 2048
         xy, wh = _center_and_size(boxes.to(deltas.dtype))
         xy, wh = xy[:, None], wh[:, None]  # (R, 1, 2)
-        scaled = deltas.view(len(deltas), -1, 4) / deltas.new_tensor(self.weights)  # (R, k, 4)
+        scaled = deltas.unflatten(1, (-1, 4)) / deltas.new_tensor(self.weights)  # (R, k, 4)
         center = scaled[..., :2] * wh + xy
         half = 0.5 * (scaled[..., 2:].clamp(max=self.scale_clamp).exp() * wh)
         return torch.cat([center - half, center + half], dim=2).reshape(deltas.shape)
@@ -142,7 +142,7 @@ class Box2BoxTransformRotated:
         """
         boxes = boxes.to(deltas.dtype)[:, None]  # (R, 1, 5)
         xy, wh, angle = boxes.split([2, 2, 1], dim=2)
-        scaled = deltas.view(len(deltas), -1, 5) / deltas.new_tensor(self.weights)
+        scaled = deltas.unflatten(1, (-1, 5)) / deltas.new_tensor(self.weights)
         return torch.cat(
             [
                 scaled[..., :2] * wh + xy,
@@ -198,7 +198,7 @@ class Box2BoxTransformLinear:
         """
         center, size = _center_and_size(boxes.to(deltas.dtype))
         center, size = center[:, None], size[:, None]  # (R, 1, 2)
-        distances = deltas.view(len(deltas), -1, 4).relu()
+        distances = deltas.unflatten(1, (-1, 4)).relu()
         near, far = distances[..., :2], distances[..., 2:]
         if self.normalize_by_size:
             near, far = near * size, far * size
