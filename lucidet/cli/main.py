@@ -99,6 +99,9 @@ def describe(error: Exception) -> str:
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if isinstance(error, USER_ERRORS) and text:
         return text
+    summary, _, rest = text.partition("\n")
+    if "Traceback (most recent call last)" in rest:  # of a process that was started for training
+        return f"{summary}\nThe same command with --debug shows its traceback."
     return (
         f"{type(error).__name__}: {text}\nThis looks like a fault of lucidet; "
         "the same command with --debug shows where it happened."

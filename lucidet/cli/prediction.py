@@ -20,7 +20,7 @@ from lucidet.cli.sources import Source
 from lucidet.cli.videos import Video
 from lucidet.config import CfgNode, get_cfg
 from lucidet.data import DatasetCatalog, Metadata, MetadataCatalog
-from lucidet.data.detection_utils import convert_image_to_rgb, read_image
+from lucidet.data.detection_utils import read_image
 from lucidet.engine import DefaultPredictor
 from lucidet.evaluation import instances_to_coco_json
 from lucidet.utils.logger import setup_logger
@@ -46,17 +46,16 @@ def predict_sources(
     problems = []
     with Progress(transient=True) as progress:
         task = progress.add_task("predict", total=len(sources))
-        for batch in read_ahead(images, batch_size, cfg.INPUT.FORMAT):
+        for batch in read_ahead(images, batch_size):
             good = [(source, image) for source, image in batch if isinstance(image, np.ndarray)]
             problems += [str(error) for _, error in batch if not isinstance(error, np.ndarray)]
             outputs = predictor.predict_batch([image for _, image in good]) if good else []
             for (source, image), output in zip(good, outputs, strict=True):
-                rgb = convert_image_to_rgb(image, cfg.INPUT.FORMAT)
-                writer.add_image(source, rgb, output["instances"])
+                writer.add_image(source, image[:, :, ::-1], output["instances"])
             progress.advance(task, len(batch))
         for source in sources:
             if source.is_video:
-                problems += predict_video(predictor, source, writer, batch_size, cfg.INPUT.FORMAT)
+                problems += predict_video(predictor, source, writer, batch_size)
                 progress.advance(task)
     writer.finish()
     return problems
@@ -186,9 +185,9 @@ class Writer:
 
 
 def read_ahead(
-    sources: Sequence[Source], batch_size: int, image_format: str
+    sources: Sequence[Source], batch_size: int
 ) -> Iterator[list[tuple[Source, np.ndarray | Exception]]]:
-    """Yield batches of images; the next is decoded while the caller works on the last.
+    """Yield batches of BGR images; the next is decoded while the caller works on the last.
 
     An image that cannot be read comes as the error that says so.
     """
@@ -196,20 +195,20 @@ def read_ahead(
     with ThreadPoolExecutor(1) as reader:
         waiting: Future[list[np.ndarray | Exception]] | None = None
         for index, batch in enumerate(batches):
-            waiting = waiting or reader.submit(_read_all, batch, image_format)
+            waiting = waiting or reader.submit(_read_all, batch)
             images = waiting.result()
             following = batches[index + 1 : index + 2]
-            waiting = reader.submit(_read_all, following[0], image_format) if following else None
+            waiting = reader.submit(_read_all, following[0]) if following else None
             yield list(zip(batch, images, strict=True))
 
 
-def _read_all(sources: Iterable[Source], image_format: str) -> list[np.ndarray | Exception]:
-    return [_read(source.path, image_format) for source in sources]
+def _read_all(sources: Iterable[Source]) -> list[np.ndarray | Exception]:
+    return [_read(source.path) for source in sources]
 
 
-def _read(path: Path, image_format: str) -> np.ndarray | Exception:
+def _read(path: Path) -> np.ndarray | Exception:
     try:
-        return read_image(str(path), format=image_format)
+        return read_image(str(path), format="BGR")  # what DefaultPredictor takes
     except (OSError, ValueError, SyntaxError) as error:  # PIL raises SyntaxError for a broken PNG
         text = str(error)
         if str(path) not in text:
@@ -218,7 +217,7 @@ def _read(path: Path, image_format: str) -> np.ndarray | Exception:
 
 
 def predict_video(
-    predictor: DefaultPredictor, source: Source, writer: Writer, batch_size: int, image_format: str
+    predictor: DefaultPredictor, source: Source, writer: Writer, batch_size: int
 ) -> list[str]:
     """Predict on a video's frames; return a sentence if it cannot be read."""
     try:
@@ -229,8 +228,8 @@ def predict_video(
     drawn = video.writer(source.target) if writer.pictures else None
     frames, number = iter(video), 0
     while batch := list(islice(frames, batch_size)):
-        given = [frame[:, :, ::-1] if image_format == "BGR" else frame for frame in batch]
-        for frame, output in zip(batch, predictor.predict_batch(given), strict=True):
+        outputs = predictor.predict_batch([frame[:, :, ::-1] for frame in batch])
+        for frame, output in zip(batch, outputs, strict=True):
             kept = writer.add_records(output["instances"], str(source.path), frame=number)
             if drawn is not None:
                 drawn.append_data(writer.draw(frame, kept).get_image())

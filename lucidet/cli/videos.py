@@ -29,7 +29,10 @@ class Video:
         except ImportError as error:
             raise ImportError(f"{path}: videos need imageio and ffmpeg: {INSTALL}") from error
         except Exception as error:  # imageio raises many types for a file it cannot decode
-            raise ValueError(f"{path}: not a video that can be decoded ({error})") from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(
+                f"{path}: not a video that can be decoded ({reason}); decoding needs {INSTALL}"
+            ) from error
         self.fps = float(self._reader.get_meta_data().get("fps", 25.0))
 
     def __iter__(self) -> Iterator[np.ndarray]:

@@ -81,6 +81,11 @@ class FailingCommand:
         (KeyError("no data set 'x'"), 2, "lucidet train: error: no data set 'x'\n"),
         (FileNotFoundError(2, "No such file", "a.yaml"), 2, "No such file: 'a.yaml'\n"),
         (RuntimeError("shapes"), 2, "RuntimeError: shapes\nThis looks like a fault of lucidet"),
+        (
+            RuntimeError("process 1 of 2 stopped: x\nTraceback (most recent call last):\n..."),
+            2,
+            "error: process 1 of 2 stopped: x\nThe same command with --debug",
+        ),
         (AssertionError(), 2, "AssertionError: \nThis looks like a fault"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
