@@ -1,4 +1,4 @@
-"""Compute ``[[x, x * 2**(1.0/3)] for x in [32, 64]]`` without `eval`: numbers, lists, loops over them.
+"""Compute ``[[x, x * 2**(1.0/3)] for x in [32, 64]]`` without `eval`: numbers, lists and loops.
 
 detectron2's RetinaNet config gives its anchor sizes in this form. Everything else that Python
 could say (calls, attributes, names, strings, conditions) is refused, and so is what would take

@@ -10,27 +10,24 @@ from __future__ import annotations
 import copy
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
 from typing import IO, Any
 
 import yaml
-from yacs.config import CfgNode as _YacsNode
 
 from lucidet.config import safe_yaml
 from lucidet.config.files import BASE_KEY, ConfigContent, read_config
 from lucidet.config.suggestions import UnknownKeyError, mistaken_for, unknown_key
+from lucidet.config.tree import DEFAULT, TrackedNode, state_of
 from lucidet.config.values import check_valid, coerce, decode, to_yaml
 
 __all__ = ["CfgNode", "UnknownKeyError", "get_cfg", "global_cfg", "set_global_cfg"]
 
 VERSION = 2
-DEFAULT = "default"
 CODE = "code"
 COMMAND_LINE = "command line"
 
-_STATE = "__lucidet__"
-_YACS_STATE = ("__immutable__", "__deprecated_keys__", "__renamed_keys__", "__new_allowed__")
 # the field's habit for functions that bring keys of their own: add_detic_config(cfg)
 _DECLARING_FUNCTION = re.compile(r"(add|extend|update)\w*_(config|cfg)")
 _OWN_KEY_HINT = (
@@ -39,24 +36,7 @@ _OWN_KEY_HINT = (
 )
 
 
-@dataclass
-class _State:
-    """What a node knows beside its values; all names are those of its own children."""
-
-    parent: CfgNode | None = None
-    name: str = ""
-    # a section of lucidet's own: new names are suspicious in it
-    closed: bool = False
-    # where a value was set, unless it is the default
-    origins: dict[str, str] = field(default_factory=dict)
-    read: set[str] = field(default_factory=set)
-    # keys that user code brought, with their first value
-    declared: set[str] = field(default_factory=set)
-    # the node that this one was cloned from: what is read here is read there
-    source: CfgNode | None = None
-
-
-class CfgNode(_YacsNode):
+class CfgNode(TrackedNode):
     """A section of a config: a dict whose keys are also attributes.
 
     >>> cfg = CfgNode({"SOLVER": {"BASE_LR": 0.02, "STEPS": (60000, 80000)}})
@@ -74,72 +54,6 @@ class CfgNode(_YacsNode):
         key_list: path of this node, for yacs' messages.
         new_allowed: whether merging may bring keys that aren't here.
     """
-
-    def __init__(
-        self,
-        init_dict: Mapping[str, Any] | None = None,
-        key_list: list[str] | None = None,
-        new_allowed: bool = False,
-    ) -> None:
-        self.__dict__[_STATE] = _State()
-        super().__init__(init_dict, key_list, new_allowed)
-        for name, value in dict.items(self):
-            self._adopt(name, value)
-
-    # ---- reading -------------------------------------------------------------------------------
-
-    def __getattr__(self, name: str) -> Any:
-        if name in self:
-            return self[name]
-        if name.startswith("_"):  # Python and its libraries ask for such names
-            raise AttributeError(name)
-        raise unknown_key(self._path(name), self._root()._known())
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self:
-            raise unknown_key(self._path(name), self._root()._known())
-        self._note_read(name)
-        return dict.__getitem__(self, name)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return the value of a key of this section, or `default` where there is no such key."""
-        return self[name] if name in self else default
-
-    def origin(self, key: str) -> str:
-        """Return where a value was set: "default", "FILE:LINE", "command line" or "code".
-
-        Args:
-            key: path from this node: ``SOLVER.BASE_LR``. For a section, the different origins of
-                its values, sorted and joined by ", ".
-        """
-        node, name = self._find(key)
-        value = dict.__getitem__(node, name)
-        if isinstance(value, CfgNode):
-            return ", ".join(sorted({value.origin(below) for below, _ in value._leaves()}))
-        return _state(node).origins.get(name, DEFAULT)
-
-    def unread_keys(self) -> list[str]:
-        """Return the keys that were set (not the defaults) and that nothing has read since.
-
-        Read means ``cfg.A.B``, ``cfg["A"]["B"]`` or ``cfg.A.get("B")``, here or on a clone made
-        from this config; dumping, comparing and printing is not reading.
-        """
-        unread = []
-        for key, node in self._leaves():
-            state, name = _state(node), key.rpartition(".")[2]
-            if name in state.origins and name not in state.read | state.declared:
-                unread.append(key)
-        return sorted(unread)
-
-    def mark_read(self, key: str) -> None:
-        """Let a key, or all keys of a section, count as read."""
-        node, name = self._find(key)
-        value = dict.__getitem__(node, name)
-        if isinstance(value, CfgNode):
-            for below, _ in value._leaves():
-                value.mark_read(below)
-        else:
-            node._note_read(name)
 
     # ---- setting -------------------------------------------------------------------------------
 
@@ -166,31 +80,26 @@ class CfgNode(_YacsNode):
         return self[name]
 
     def _set_from_code(self, name: str, value: Any) -> None:
-        key, state = self._path(name), _state(self)
+        key = self._path(name)
         if not isinstance(value, CfgNode):
             check_valid(value, key)
-            if isinstance(dict.get(self, name), CfgNode):
+            if isinstance(self._raw(name), CfgNode):
                 raise ValueError(f"{key} is a section of the config, got the value {value!r}")
-        known = name in self
-        if not known and state.closed and not isinstance(value, CfgNode):
-            self._check_new_key(key)
-        self._store(name, value, CODE)
-        if not known:
-            state.declared.add(name)
-            if state.closed and not self.is_new_allowed() and not _in_declaring_function():
-                state.declared.discard(name)  # reported if nothing reads it
-
-    def _check_new_key(self, key: str) -> None:
-        """Refuse a new key in one of lucidet's sections that looks like one of lucidet's keys."""
-        if self.is_new_allowed() or _in_declaring_function():
+        if name in self:
+            self._store(name, value, CODE)
             return
-        known = self._root()._known()
-        if mistaken_for(key, known):
-            raise unknown_key(key, known, hint=_OWN_KEY_HINT)
+        declaring = not state_of(self).closed or self.is_new_allowed() or _in_declaring_function()
+        if not declaring and not isinstance(value, CfgNode):
+            known = self._root()._known()
+            if mistaken_for(key, known):
+                raise unknown_key(key, known, hint=_OWN_KEY_HINT)
+        self._store(name, value, CODE)
+        if declaring:
+            state_of(self).declared.add(name)
 
     def _set_computed(self, name: str, value: Any) -> None:
         """Set a value derived from others: also when frozen, but never to two different values."""
-        if name in self and dict.__getitem__(self, name) != value:
+        if name in self and self._raw(name) != value:
             raise KeyError(f"{self._path(name)} was computed before, with another value")
         dict.__setitem__(self, name, value)
 
@@ -200,7 +109,7 @@ class CfgNode(_YacsNode):
                 f"{self._path(name)} cannot be set to {value!r}: the config is frozen; "
                 f"call cfg.defrost() first"
             )
-        state = _state(self)
+        state = state_of(self)
         dict.__setitem__(self, name, value)
         state.origins[name] = origin
         state.declared.discard(name)
@@ -271,13 +180,13 @@ class CfgNode(_YacsNode):
 
     def _merge(self, new: Mapping[str, Any], origin: Callable[[str], str], path: str = "") -> None:
         """Set the values of `new`; `path` is this node's place in the tree being merged."""
-        for name, raw in dict.items(new):  # type: ignore[arg-type]
+        for name, raw in new._items() if isinstance(new, CfgNode) else new.items():
             relative = f"{path}{name}"
             if not isinstance(name, str):
                 raise ValueError(f"{origin(relative)}: a key must be a name, got {name!r}")
             if name not in self and not self._accepts(name, origin(relative)):
                 continue
-            old = dict.get(self, name)
+            old = self._raw(name)
             if isinstance(raw, Mapping):
                 if not isinstance(old, CfgNode):
                     old = self._new_section(name, old, origin(relative))
@@ -321,25 +230,10 @@ class CfgNode(_YacsNode):
         def plain(node: CfgNode) -> dict[str, Any]:
             return {
                 name: plain(value) if isinstance(value, CfgNode) else to_yaml(value)
-                for name, value in dict.items(node)
+                for name, value in node._items()
             }
 
         return yaml.safe_dump(plain(self), **kwargs)
-
-    def clone(self) -> CfgNode:
-        """Return a copy with the same values, origins and freezing."""
-        return copy.deepcopy(self)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> CfgNode:
-        state = _state(self)
-        values = {name: copy.deepcopy(value, memo) for name, value in dict.items(self)}
-        return _rebuilt(type(self), values, _yacs_state(self), _kept(state, source=self))
-
-    __copy__ = clone
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        values = dict(dict.items(self))
-        return _rebuilt, (type(self), values, _yacs_state(self), _kept(_state(self)))
 
     @classmethod
     def _decode_cfg_value(cls, value: Any) -> Any:
@@ -353,101 +247,14 @@ class CfgNode(_YacsNode):
     def _load_cfg_py_source(cls, filename: str) -> CfgNode:
         raise ValueError(f"{filename}: Python files are not run to read a config; use YAML")
 
-    # ---- the tree around a node ----------------------------------------------------------------
-
-    def _adopt(self, name: str, value: Any) -> None:
-        if isinstance(value, CfgNode):
-            _state(value).parent, _state(value).name = self, name
-
-    def _path(self, name: str) -> str:
-        """Return the dotted path of a key of this node, from the root."""
-        state = _state(self)
-        return name if state.parent is None else f"{state.parent._path(state.name)}.{name}"
-
-    def _root(self) -> CfgNode:
-        parent = _state(self).parent
-        return self if parent is None else parent._root()
-
-    def _find(self, key: str) -> tuple[CfgNode, str]:
-        """Return the node that holds `key`, a path from here, and the key's name in it."""
-        *sections, name = key.split(".")
-        node: Any = self
-        for section in sections:
-            node = dict.get(node, section) if isinstance(node, CfgNode) else None
-        if not isinstance(node, CfgNode) or name not in node:
-            raise unknown_key(key, self._known())
-        return node, name
-
-    def _leaves(self) -> Iterator[tuple[str, CfgNode]]:
-        """Yield each value's path from here, and its node."""
-        for name, value in dict.items(self):
-            if isinstance(value, CfgNode):
-                yield from ((f"{name}.{below}", node) for below, node in value._leaves())
-            else:
-                yield name, self
-
-    def _known(self) -> list[str]:
-        """Return the paths from here of all sections and values."""
-        known: list[str] = []
-        for name, value in dict.items(self):
-            known.append(name)
-            if isinstance(value, CfgNode):
-                known.extend(f"{name}.{below}" for below in value._known())
-        return known
-
-    def _note_read(self, name: str) -> None:
-        node: CfgNode | None = self
-        while node is not None:
-            _state(node).read.add(name)
-            node = _state(node).source
-
-    def _close(self) -> None:
-        """Make this tree lucidet's own: its values are the defaults, new keys are suspicious."""
-        state = _state(self)
-        self.__dict__[_STATE] = _State(state.parent, state.name, closed=True)
-        for value in dict.values(self):
-            if isinstance(value, CfgNode):
-                value._close()
-
-
-def _state(node: CfgNode) -> _State:
-    return node.__dict__[_STATE]
-
-
-def _yacs_state(node: CfgNode) -> dict[str, Any]:
-    return {name: copy.copy(node.__dict__[name]) for name in _YACS_STATE}
-
-
-def _kept(state: _State, source: CfgNode | None = None) -> _State:
-    """Return a copy of `state` for a copy of its node, outside the tree."""
-    return _State(
-        closed=state.closed,
-        origins=dict(state.origins),
-        read=set(state.read),
-        declared=set(state.declared),
-        source=source,
-    )
-
-
-def _rebuilt(
-    cls: type[CfgNode], values: dict[str, Any], yacs_state: dict[str, Any], state: _State
-) -> CfgNode:
-    node = cls()
-    node.__dict__[_STATE] = state
-    for name, value in values.items():
-        dict.__setitem__(node, name, value)
-        node._adopt(name, value)
-    node.__dict__.update(yacs_state)
-    return node
-
 
 def _in_declaring_function() -> bool:
     """Return whether a function such as ``add_detic_config`` is among the callers."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if _DECLARING_FUNCTION.match(frame.f_code.co_name):
             return True
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return False
 
 
@@ -475,5 +282,5 @@ def get_cfg() -> CfgNode:
 def set_global_cfg(cfg: CfgNode) -> None:
     """Let ``lucidet.config.global_cfg`` hold the values of `cfg`; for quick experiments."""
     dict.clear(global_cfg)
-    for name, value in dict.items(cfg):
+    for name, value in cfg._items():
         dict.__setitem__(global_cfg, name, value)

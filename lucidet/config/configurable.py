@@ -74,7 +74,8 @@ def _configurable_init(init: Callable[..., None]) -> Callable[..., None]:
         make = getattr(type(self), "from_config", None)
         if make is None:
             raise AttributeError(
-                f"{type(self).__name__} is @configurable: it needs a classmethod from_config(cls, cfg)"
+                f"{type(self).__name__} is @configurable: "
+                "it needs a classmethod from_config(cls, cfg)"
             )
         if not inspect.ismethod(make):
             raise TypeError(f"{type(self).__name__}.from_config must be a classmethod")

@@ -6,7 +6,7 @@ from lucidet.config.config import CfgNode as CN
 
 
 def add_backbone(_C: CN) -> None:
-    """Add MODEL.BACKBONE, MODEL.RESNETS and MODEL.FPN."""
+    """Add MODEL.BACKBONE, MODEL.RESNETS, MODEL.FPN and MODEL.TIMM."""
     _C.MODEL.BACKBONE = CN()
     # Name in BACKBONE_REGISTRY
     _C.MODEL.BACKBONE.NAME = "build_resnet_backbone"
@@ -48,6 +48,17 @@ def add_backbone(_C: CN) -> None:
     _C.MODEL.FPN.FUSE_TYPE = "sum"
     # Where P6 and P7 of the one-stage detectors start: "res5" (RetinaNet) or "p5" (ATSS, FCOS)
     _C.MODEL.FPN.TOP_BLOCK_IN_FEATURE = "res5"
+
+    # For build_timm_backbone, build_timm_fpn_backbone, build_retinanet_timm_fpn_backbone
+    _C.MODEL.TIMM = CN()
+    # A model that gives feature maps, as in timm.list_models(); maps are named by stride: res2 ...
+    _C.MODEL.TIMM.NAME = "resnet18"
+    # Which of the model's maps, counted from its finest; empty: those at strides 4 to 32
+    _C.MODEL.TIMM.OUT_INDICES = []
+    # Load timm's weights over the network
+    _C.MODEL.TIMM.PRETRAINED = False
+    # "FrozenBN" fixes the statistics of the BatchNorms; "" leaves the model's norms as they are
+    _C.MODEL.TIMM.NORM = ""
 
 
 def add_anchors_and_rpn(_C: CN) -> None:

@@ -1,4 +1,4 @@
-"""Read a config file with its ``_BASE_`` chain into one dictionary; say where each value stood.
+"""Read a config file with its ``_BASE_`` chain into one dictionary, and say where values stood."""
 
 from __future__ import annotations
 
