@@ -83,14 +83,17 @@ def build_optimizer(cfg: Any, model: nn.Module) -> Optimizer:
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
         bias_lr_factor=solver.BIAS_LR_FACTOR,
     )
+    # only what this optimiser uses is read: the config reports keys that were set for nothing
+    if solver.OPTIMIZER.upper() == "ADAMW":
+        own: dict[str, Any] = {"betas": tuple(solver.BETAS)}
+    else:
+        own = {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV}
     optimizer = create_optimizer(
         params,
         name=solver.OPTIMIZER,
         lr=solver.BASE_LR,
         weight_decay=solver.WEIGHT_DECAY,
-        momentum=solver.MOMENTUM,
-        nesterov=solver.NESTEROV,
-        betas=tuple(solver.BETAS),
+        **own,
     )
     return maybe_add_gradient_clipping(cfg, optimizer)
 
@@ -170,17 +173,24 @@ def create_lr_scheduler(
 def build_lr_scheduler(cfg: Any, optimizer: Optimizer) -> LRScheduler:
     """Return the learning-rate schedule of ``cfg.SOLVER`` over `optimizer`."""
     solver = cfg.SOLVER
-    cosine = solver.LR_SCHEDULER_NAME == "WarmupCosineLR"
+    name = solver.LR_SCHEDULER_NAME
+    # only what this schedule uses is read: the config reports keys that were set for nothing
+    own: dict[str, Any] = {}
+    if name == "WarmupCosineLR":
+        own["final_factor"] = solver.BASE_LR_END / solver.BASE_LR
+    else:
+        own["gamma"] = solver.GAMMA
+    if name == "WarmupMultiStepLR":
+        own["steps"] = tuple(solver.STEPS)
+    if name == "WarmupStepWithFixedGammaLR":
+        own["num_decays"] = solver.NUM_DECAYS
     return create_lr_scheduler(
         optimizer,
-        name=solver.LR_SCHEDULER_NAME,
+        name=name,
         max_iter=solver.MAX_ITER,
-        steps=tuple(solver.STEPS),
-        gamma=solver.GAMMA,
-        num_decays=solver.NUM_DECAYS,
-        final_factor=solver.BASE_LR_END / solver.BASE_LR if cosine else 0.0,
         warmup_factor=solver.WARMUP_FACTOR,
         warmup_iters=solver.WARMUP_ITERS,
         warmup_method=solver.WARMUP_METHOD,
         rescale_interval=solver.RESCALE_INTERVAL,
+        **own,
     )

@@ -1,6 +1,6 @@
 """Let the schedule follow the batch size (Goyal et al. 2017, linear scaling rule).
 
-A config's learning rate and iterations were chosen for one batch size. Told which,
+A config's learning rate and iterations were chosen for one batch size. Told which
 (``SOLVER.REFERENCE_BATCH``), they are recomputed for ``SOLVER.IMS_PER_BATCH`` so that each image is
 seen as often and moves the weights as far.
 """
@@ -62,54 +62,51 @@ def scale_schedule(schedule: Schedule, batch: int) -> Schedule:
     )
 
 
-_KEYS = {
-    "batch": "SOLVER.IMS_PER_BATCH",
-    "base_lr": "SOLVER.BASE_LR",
-    "base_lr_end": "SOLVER.BASE_LR_END",
-    "max_iter": "SOLVER.MAX_ITER",
-    "steps": "SOLVER.STEPS",
-    "warmup_iters": "SOLVER.WARMUP_ITERS",
-    "eval_period": "TEST.EVAL_PERIOD",
-    "checkpoint_period": "SOLVER.CHECKPOINT_PERIOD",
-}
+def _keys(cfg: Any) -> dict[str, str]:
+    """Return field of `Schedule` -> config key, for those that this schedule uses."""
+    keys = {
+        "base_lr": "SOLVER.BASE_LR",
+        "base_lr_end": "SOLVER.BASE_LR_END",
+        "max_iter": "SOLVER.MAX_ITER",
+        "steps": "SOLVER.STEPS",
+        "warmup_iters": "SOLVER.WARMUP_ITERS",
+        "eval_period": "TEST.EVAL_PERIOD",
+        "checkpoint_period": "SOLVER.CHECKPOINT_PERIOD",
+    }
+    # the others are not even read: the config reports keys that were set for nothing
+    if cfg.SOLVER.LR_SCHEDULER_NAME != "WarmupCosineLR":
+        del keys["base_lr_end"]
+    if cfg.SOLVER.LR_SCHEDULER_NAME != "WarmupMultiStepLR":
+        del keys["steps"]
+    return keys
 
 
 def _read(cfg: Any, batch: int) -> Schedule:
-    solver = cfg.SOLVER
-    return Schedule(
-        batch=batch,
-        base_lr=solver.BASE_LR,
-        max_iter=solver.MAX_ITER,
-        steps=tuple(solver.STEPS),
-        warmup_iters=solver.WARMUP_ITERS,
-        base_lr_end=solver.BASE_LR_END,
-        eval_period=cfg.TEST.EVAL_PERIOD,
-        checkpoint_period=solver.CHECKPOINT_PERIOD,
-    )
+    values = {}
+    for field, key in _keys(cfg).items():
+        group, name = key.split(".")
+        values[field] = getattr(getattr(cfg, group), name)
+    values["steps"] = tuple(values.get("steps", ()))
+    return Schedule(batch=batch, **values)
 
 
 def _write(cfg: Any, schedule: Schedule) -> None:
-    solver = cfg.SOLVER
-    solver.REFERENCE_BATCH = solver.IMS_PER_BATCH
-    solver.BASE_LR = schedule.base_lr
-    solver.MAX_ITER = schedule.max_iter
-    solver.STEPS = schedule.steps
-    solver.WARMUP_ITERS = schedule.warmup_iters
-    solver.BASE_LR_END = schedule.base_lr_end
-    cfg.TEST.EVAL_PERIOD = schedule.eval_period
-    solver.CHECKPOINT_PERIOD = schedule.checkpoint_period
+    cfg.SOLVER.REFERENCE_BATCH = schedule.batch
+    for field, key in _keys(cfg).items():
+        group, name = key.split(".")
+        setattr(getattr(cfg, group), name, getattr(schedule, field))
 
 
-def _table(before: Schedule, after: Schedule) -> str:
+def _table(before: Schedule, after: Schedule, keys: dict[str, str]) -> str:
     # as text, so that a rate of 2.5e-05 is not rounded away
     def text(value: Any) -> str:
         return f"{value:g}" if isinstance(value, float) else str(value)
 
     rows = [
         [key, text(getattr(before, field)), text(getattr(after, field))]
-        for field, key in _KEYS.items()
+        for field, key in {"batch": "SOLVER.IMS_PER_BATCH", **keys}.items()
     ]
-    return create_table(["key", f"reference batch {before.batch}", "effective"], rows)
+    return create_table(["key", f"for batch {before.batch}", "effective"], rows)
 
 
 def scale_to_batch(cfg: Any) -> tuple[Any, str]:
@@ -132,7 +129,7 @@ def scale_to_batch(cfg: Any) -> tuple[Any, str]:
     batch = cfg.SOLVER.IMS_PER_BATCH
     before = _read(cfg, reference or batch)
     after = scale_schedule(before, batch)
-    table = _table(before, after)
+    table = _table(before, after, _keys(cfg))
     if before.batch == batch:
         return cfg, table
     frozen = cfg.is_frozen()

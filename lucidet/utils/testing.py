@@ -60,8 +60,6 @@ def assert_instances_allclose(
         msg: begins the message of a failure.
         size_as_tensor: image sizes may be tensors.
     """
-    from lucidet.structures import Boxes, RotatedBoxes
-
     prefix = f"{msg}: " if msg else ""
     sizes = [i.image_size for i in (input, other)]
     if size_as_tensor:
@@ -70,9 +68,7 @@ def assert_instances_allclose(
     fields = [sorted(i.get_fields()) for i in (input, other)]
     assert fields[0] == fields[1], f"{prefix}fields {fields[0]} and {fields[1]}"
     for name in fields[0]:
-        a, b = input.get(name), other.get(name)
-        if isinstance(a, (Boxes, RotatedBoxes)):
-            a, b = a.tensor, b.tensor
+        a, b = (getattr(i.get(name), "tensor", i.get(name)) for i in (input, other))  # Boxes
         if not isinstance(a, torch.Tensor):
             assert a == b, f"{prefix}field {name!r} differs: {a!r} and {b!r}"
             continue

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
 
+from lucidet.config import get_cfg
 from lucidet.solver import (
     build_lr_scheduler,
     build_optimizer,
@@ -130,34 +129,28 @@ def test_clip_gradients(kind, limit, norm, expected):
 
 
 def solver(**changes):
-    clip = SimpleNamespace(ENABLED=False, CLIP_TYPE="value", CLIP_VALUE=1.0, NORM_TYPE=2.0)
-    defaults = {
-        "OPTIMIZER": "SGD",
-        "BETAS": (0.9, 0.999),
+    """A config that differs from the defaults so that steps can be followed by hand."""
+    cfg = get_cfg()
+    by_hand = {
         "BASE_LR": 1.0,
-        "BASE_LR_END": 0.0,
         "MOMENTUM": 0.0,
-        "NESTEROV": False,
         "WEIGHT_DECAY": 0.0,
-        "WEIGHT_DECAY_NORM": 0.0,
-        "WEIGHT_DECAY_BIAS": None,
-        "BIAS_LR_FACTOR": 1.0,
-        "CLIP_GRADIENTS": clip,
-        "LR_SCHEDULER_NAME": "WarmupMultiStepLR",
         "MAX_ITER": 4,
         "STEPS": (2,),
-        "GAMMA": 0.1,
-        "NUM_DECAYS": 3,
         "WARMUP_FACTOR": 0.5,
         "WARMUP_ITERS": 1,
-        "WARMUP_METHOD": "linear",
-        "RESCALE_INTERVAL": False,
     }
-    return SimpleNamespace(SOLVER=SimpleNamespace(**{**defaults, **changes}))
+    for key, value in {**by_hand, **changes}.items():
+        if isinstance(value, dict):
+            for inner_key, inner_value in value.items():
+                setattr(cfg.SOLVER[key], inner_key, inner_value)
+        else:
+            setattr(cfg.SOLVER, key, value)
+    return cfg
 
 
 def clipping(kind: str, value: float = 1.0):
-    return SimpleNamespace(ENABLED=True, CLIP_TYPE=kind, CLIP_VALUE=value, NORM_TYPE=2.0)
+    return {"ENABLED": True, "CLIP_TYPE": kind, "CLIP_VALUE": value}
 
 
 @pytest.mark.parametrize("name", ["SGD", "AdamW"])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from lucidet.structures import Boxes, Instances
 from lucidet.utils import env, memory
 from lucidet.utils.analysis import FlopCountAnalysis, flop_count, parameter_count_table
 from lucidet.utils.collect_env import collect_env_info
@@ -181,13 +182,10 @@ def test_random_boxes():
 
 
 def test_assert_instances_allclose():
-    structures = pytest.importorskip("lucidet.structures")
-    if not hasattr(structures, "Instances"):
-        pytest.skip("lucidet.structures has no Instances yet")
 
     def make(x: float = 1.0, size: tuple[int, int] = (10, 20), label: int = 3):
-        instances = structures.Instances(size)
-        instances.pred_boxes = structures.Boxes(torch.tensor([[0.0, 0.0, x, 5.0]]))
+        instances = Instances(size)
+        instances.pred_boxes = Boxes(torch.tensor([[0.0, 0.0, x, 5.0]]))
         instances.pred_classes = torch.tensor([label])
         return instances
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lucidet.structures import BoxMode
 from lucidet.utils.canvas import VisImage, brightened
 from lucidet.utils.visualizer import ColorMode, Visualizer
 
@@ -198,16 +199,12 @@ def test_rotated_box():
 
 
 def test_dataset_dict(monkeypatch):
-    structures = pytest.importorskip("lucidet.structures")
-    if not hasattr(structures, "BoxMode"):
-        pytest.skip("lucidet.structures has no BoxMode yet")
     written = []
     monkeypatch.setattr(VisImage, "text", lambda self, text, *rest: written.append(text))
-    mode = structures.BoxMode
     record = {
         "annotations": [
-            {"bbox": [10, 20, 20, 20], "bbox_mode": mode.XYWH_ABS, "category_id": 0},
-            {"bbox": [1, 2, 5, 6], "bbox_mode": mode.XYXY_ABS, "category_id": 1, "iscrowd": 1},
+            {"bbox": [10, 20, 20, 20], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0},
+            {"bbox": [1, 2, 5, 6], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 1, "iscrowd": 1},
         ]
     }
     visualizer = Visualizer(black(), {"thing_classes": ["cat", "dog"]})
