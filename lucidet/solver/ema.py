@@ -22,6 +22,12 @@ def _plain(model: nn.Module) -> nn.Module:
     return inner if isinstance(model, wrappers) and isinstance(inner, nn.Module) else model
 
 
+def _saved_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the buffers that belong to the model's state: constants (anchors) do not."""
+    saved = model.state_dict(keep_vars=True)
+    return {name: buffer for name, buffer in model.named_buffers() if name in saved}
+
+
 class ModelEMA:
     """Keeps ``average = decay * average + (1 - decay) * weights`` over the steps of a run.
 
@@ -58,7 +64,9 @@ class ModelEMA:
             for name, parameter in plain.named_parameters()
             if parameter.requires_grad and parameter.is_floating_point()
         }
-        self._buffers = {name: buffer.detach().clone() for name, buffer in plain.named_buffers()}
+        self._buffers = {
+            name: buffer.detach().clone() for name, buffer in _saved_buffers(plain).items()
+        }
 
     def decay_at(self, update: int) -> float:
         """Return the decay of update number `update`, counted from 1."""
@@ -72,7 +80,7 @@ class ModelEMA:
         averages, weights = self._pairs(model)
         if averages:
             torch._foreach_lerp_(averages, weights, 1 - self.decay_at(self.updates))
-        for name, buffer in _plain(model).named_buffers():
+        for name, buffer in _saved_buffers(_plain(model)).items():
             self._buffers[name].copy_(buffer)
 
     def _pairs(self, model: nn.Module) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -105,7 +113,7 @@ class ModelEMA:
     @torch.no_grad()
     def _swap(self, model: nn.Module) -> None:
         averages, weights = self._pairs(model)
-        buffers = dict(_plain(model).named_buffers())
+        buffers = _saved_buffers(_plain(model))
         averages += [self._buffers[name] for name in buffers]
         weights += list(buffers.values())
         for average, weight in zip(averages, weights, strict=True):

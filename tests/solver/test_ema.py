@@ -106,6 +106,20 @@ def test_state_round_trip_and_wrong_state():
         ema.update(nn.Identity())
 
 
+def test_constants_are_not_saved():
+    net = model()
+    net.register_buffer("anchors", torch.zeros(3), persistent=False)
+    ema = ModelEMA(net)
+    ema.update(net)
+    assert set(ema.state_dict()["buffers"]) == {
+        "1.running_mean",
+        "1.running_var",
+        "1.num_batches_tracked",
+    }
+    with ema.applied(net):
+        pass
+
+
 def test_model_without_parameters():
     net = nn.Identity()
     ema = ModelEMA(net)
