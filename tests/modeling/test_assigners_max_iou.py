@@ -7,7 +7,7 @@ import torch
 
 from lucidet.modeling.assigners import Assignment, MaxIoUAssigner, assign, max_iou
 from lucidet.modeling.matcher import Matcher
-from lucidet.structures import Boxes, pairwise_iou
+from lucidet.structures import Boxes, RotatedBoxes, pairwise_iou
 
 RPN = ([0.3, 0.7], [0, -1, 1], True)
 
@@ -121,11 +121,9 @@ def test_assign_takes_matchers_and_assigners() -> None:
 
 
 def test_rotated_boxes() -> None:
-    structures = pytest.importorskip("lucidet.structures")
-    boxes = structures.RotatedBoxes(torch.tensor([[5.0, 5, 10, 10, 0], [50, 50, 4, 4, 30]]))
-    got = MaxIoUAssigner(*RPN)(
-        [boxes], structures.RotatedBoxes(torch.tensor([[5.0, 5, 10, 10, 90]]))
-    )
+
+    boxes = RotatedBoxes(torch.tensor([[5.0, 5, 10, 10, 0], [50, 50, 4, 4, 30]]))
+    got = MaxIoUAssigner(*RPN)([boxes], RotatedBoxes(torch.tensor([[5.0, 5, 10, 10, 90]])))
     assert got.labels.tolist() == [1, 0]
 
 

@@ -179,7 +179,7 @@ class TestLoss:
             .sum()
             for i, r in ((0, 0), (0, 6), (1, 1))
         )
-        assert loss.item() == pytest.approx(float(by_hand), rel=1e-5)
+        assert loss.item() == pytest.approx(float(by_hand.detach()), rel=1e-5)
 
     @pytest.mark.parametrize("kind", ["smooth_l1", "giou", "diou", "ciou"])
     def test_perfect_prediction_costs_nothing(self, kind: str) -> None:

@@ -74,7 +74,7 @@ def test_every_norm(norm: str, depth: int) -> None:
 
 def test_resnext() -> None:
     net = build(DEPTH=50, NUM_GROUPS=4, WIDTH_PER_GROUP=8)
-    check(net, torch.randn(1, 3, 32, 32))
+    check(net, torch.randn(1, 3, 64, 64))
     assert net.res2[0].conv2.weight.shape == (32, 8, 3, 3)
     assert net.res5[0].conv2.groups == 4
     assert net.res5[0].conv2.out_channels == 256
@@ -154,7 +154,7 @@ def test_freezing(freeze_at: int) -> None:
         assert all(p.requires_grad != frozen for p in part.parameters()), name
         norms = {type(m) for m in part.modules() if "Norm" in type(m).__name__}
         assert (norms == {FrozenBatchNorm2d}) == frozen, name
-    check(net, torch.randn(1, 3, 32, 32))
+    check(net, torch.randn(1, 3, 64, 64))
 
 
 def test_freeze_returns_the_net_and_uses_its_modules() -> None:

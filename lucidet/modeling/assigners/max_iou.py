@@ -121,7 +121,7 @@ class MaxIoUAssigner:
 def _iou(objects: Tensor, anchors: Tensor) -> Tensor:
     """Return the IoUs (M, R) of axis-parallel (.., 4) or rotated (.., 5) boxes."""
     if objects.shape[1] == 5:
-        return pairwise_iou_rotated(objects, anchors)
+        return pairwise_iou_rotated(RotatedBoxes(objects), RotatedBoxes(anchors))
     return pairwise_iou(Boxes(objects), Boxes(anchors))
 
 

@@ -14,6 +14,7 @@ from lucidet.layers import FrozenBatchNorm2d, ShapeSpec
 from lucidet.modeling.backbone.backbone import Backbone
 from lucidet.modeling.backbone.build import BACKBONE_REGISTRY
 from lucidet.modeling.backbone.fpn import FPN, LastLevelMaxPool, build_fpn, p6p7_block
+from lucidet.utils.registry import nearest_names
 
 __all__ = [
     "TimmBackbone",
@@ -102,7 +103,7 @@ def _create(name: str, in_channels: int, pretrained: bool, out_indices: Sequence
             name, pretrained=pretrained, features_only=True, in_chans=in_channels, **options
         )
     except (RuntimeError, AttributeError, AssertionError, IndexError) as error:
-        near = ", ".join(timm.list_models(f"*{name.split('.')[0][:6]}*")[:8])
+        near = ", ".join(nearest_names(name.split(".")[0], timm.list_models()))
         raise ValueError(
             f"timm can't build {name!r} with feature maps {list(out_indices) or 'by stride'}: "
             f"{error}. Names like it: {near or 'none; see timm.list_models()'}"
