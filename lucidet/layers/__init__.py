@@ -8,7 +8,19 @@ from .batch_norm import (
     get_norm,
 )
 from .blocks import CNNBlockBase, DepthwiseSeparableConv2d
+from .deform_conv import DeformConv, ModulatedDeformConv, deform_conv, modulated_deform_conv
+from .fast_roi_align import fast_roi_align, fast_roi_align_levels
+from .losses import (
+    ciou_loss,
+    diou_loss,
+    giou_loss,
+    sigmoid_focal_loss,
+    sigmoid_focal_loss_jit,
+    sigmoid_focal_loss_star,
+    smooth_l1_loss,
+)
 from .nms import batched_nms, nms
+from .roi_align import ROIAlign, roi_align
 from .shape_spec import ShapeSpec
 from .wrappers import (
     BatchNorm2d,
@@ -26,4 +38,43 @@ from .wrappers import (
     shapes_to_tensor,
 )
 
-__all__ = [k for k in globals() if not k.startswith("_")]
+__all__ = [
+    "BatchNorm2d",
+    "CNNBlockBase",
+    "Conv2d",
+    "ConvTranspose2d",
+    "CycleBatchNormList",
+    "DeformConv",
+    "DepthwiseSeparableConv2d",
+    "FrozenBatchNorm2d",
+    "LayerNorm",
+    "Linear",
+    "ModulatedDeformConv",
+    "NaiveSyncBatchNorm",
+    "ROIAlign",
+    "ShapeSpec",
+    "batched_nms",
+    "cat",
+    "check_if_dynamo_compiling",
+    "ciou_loss",
+    "cross_entropy",
+    "deform_conv",
+    "diou_loss",
+    "disable_torch_compiler",
+    "empty_input_loss_func_wrapper",
+    "fast_roi_align",
+    "fast_roi_align_levels",
+    "get_norm",
+    "giou_loss",
+    "interpolate",
+    "modulated_deform_conv",
+    "move_device_like",
+    "nms",
+    "nonzero_tuple",
+    "roi_align",
+    "shapes_to_tensor",
+    "sigmoid_focal_loss",
+    "sigmoid_focal_loss_jit",
+    "sigmoid_focal_loss_star",
+    "smooth_l1_loss",
+]

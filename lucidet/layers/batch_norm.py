@@ -30,6 +30,10 @@ class FrozenBatchNorm2d(nn.Module):
     """
 
     _version = 3
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, num_features: int, eps: float = 1e-5) -> None:
         """Make the identity over ``num_features`` channels."""
@@ -64,7 +68,7 @@ class FrozenBatchNorm2d(nn.Module):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        version = local_metadata.get("version", None)
+        version = local_metadata.get("version")
         mean, var = prefix + "running_mean", prefix + "running_var"
         # only a BatchNorm counts batches; its own version number says nothing about this layer
         from_batch_norm = state_dict.pop(prefix + "num_batches_tracked", None) is not None
@@ -175,15 +179,16 @@ class NaiveSyncBatchNorm(BatchNorm2d):
     @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor, total: Tensor) -> None:
         """Update the running statistics; with no image in any process they stay as they are."""
-        if not self.track_running_stats:
+        if self.running_mean is None or self.running_var is None:
             return
-        self.num_batches_tracked += 1
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
         momentum = self.momentum
         if momentum is None:  # torch's convention: the plain average over all batches
             momentum = 1.0 / float(self.num_batches_tracked)
         step = total.clamp(max=1) * momentum
-        self.running_mean += step * (mean - self.running_mean)
-        self.running_var += step * (var - self.running_var)
+        self.running_mean.add_(step * (mean - self.running_mean))
+        self.running_var.add_(step * (var - self.running_var))
 
 
 class CycleBatchNormList(nn.ModuleList):
@@ -204,7 +209,7 @@ class CycleBatchNormList(nn.ModuleList):
         self._affine = kwargs.pop("affine", True)
         super().__init__([bn_class(**kwargs, affine=False) for _ in range(length)])
         if self._affine:
-            channels = self[0].num_features
+            channels = kwargs["num_features"]
             self.weight = nn.Parameter(torch.ones(channels))
             self.bias = nn.Parameter(torch.zeros(channels))
         self._pos = 0

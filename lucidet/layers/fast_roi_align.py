@@ -1,0 +1,240 @@
+"""ROIAlign on a CPU as one sparse matrix product: the numbers of torchvision's operator, sooner.
+
+Every output cell is a weighted sum of pixels (rows of the channels-last feature map), so the whole
+of ROIAlign is S @ F with a sparse S: `torch.nn.functional.embedding_bag` computes that at memory
+speed, and its gradient is S^T @ dY, the same function again. Two facts keep S small. Bilinear
+weights are separable, so they are worked out for each axis alone. Samples of one bin share pixels,
+so each pixel enters a bin once: mostly 3 x 3 of them where 2 x 2 samples have 16 corners.
+"""
+
+# N images, L levels, C channels, R boxes, P bins an axis, S samples an axis and bin,
+# K pixels an axis and bin, B bins in all = R * P * P, Q entries of the sparse matrix
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# entries of one piece of the sparse matrix while it is built: small enough for the cache
+_PIECE = 1 << 19
+
+
+def fast_roi_align(
+    input: Tensor,
+    boxes: Tensor,
+    output_size: tuple[int, int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+    aligned: bool = False,
+) -> Tensor:
+    """Return what `torchvision.ops.roi_align` returns, within 1e-4 and with equal gradients.
+
+    Args:
+        input: (N, C, H, W) float features; channels-last memory saves a copy.
+        boxes: (R, 5) rows (image, x1, y1, x2, y2), pixels of the image; get no gradient.
+        output_size: bins (height, width).
+        spatial_scale, sampling_ratio, aligned: as `lucidet.layers.roi_align`.
+
+    Returns:
+        (R, C, height, width), channels-last in memory.
+    """
+    levels = boxes.new_zeros(len(boxes), dtype=torch.int64)
+    return fast_roi_align_levels(
+        [input], boxes, levels, output_size, [spatial_scale], sampling_ratio, aligned
+    )
+
+
+def fast_roi_align_levels(
+    features: Sequence[Tensor],
+    boxes: Tensor,
+    levels: Tensor,
+    output_size: tuple[int, int],
+    spatial_scales: Sequence[float],
+    sampling_ratio: int = -1,
+    aligned: bool = False,
+) -> Tensor:
+    """Pool each box from its own level of a pyramid, all in one product.
+
+    Args:
+        features: L maps (N, C, H_l, W_l).
+        boxes: (R, 5) rows (image, x1, y1, x2, y2), pixels of the image; get no gradient.
+        levels: (R,) index into ``features``.
+        output_size: bins (height, width).
+        spatial_scales: L factors from pixels to cells.
+        sampling_ratio, aligned: as `lucidet.layers.roi_align`.
+
+    Returns:
+        (R, C, height, width) in the order of ``boxes``, channels-last in memory.
+    """
+    height, width = output_size
+    channels = features[0].shape[1]
+    rows = [f.permute(0, 2, 3, 1).reshape(-1, channels) for f in features]
+    flat = rows[0] if len(rows) == 1 else torch.cat(rows)  # (sum of N H W, C)
+    if len(boxes) == 0 or flat.shape[0] == 0:
+        return flat.sum() * 0 + flat.new_zeros(len(boxes), channels, height, width)
+    with torch.no_grad():
+        matrix = _interpolation_matrix(
+            features, boxes, levels, output_size, spatial_scales, sampling_ratio, aligned
+        )
+    pooled = _SparseProduct.apply(flat, *matrix)
+    return pooled.view(len(boxes), height, width, channels).permute(0, 3, 1, 2)
+
+
+class _Matrix(NamedTuple):
+    """A sparse matrix by rows: row b has the entries offsets[b] to offsets[b + 1]."""
+
+    columns: Tensor  # (Q,) int32 or int64
+    weights: Tensor  # (Q,)
+    offsets: Tensor  # (B + 1,)
+
+
+class _SparseProduct(torch.autograd.Function):
+    """S @ F, with the transposed product as its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, flat: Tensor, columns: Tensor, weights: Tensor, offsets: Tensor) -> Any:
+        ctx.save_for_backward(columns, weights, offsets)
+        ctx.num_rows = flat.shape[0]
+        return _bag(flat, columns, weights, offsets)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return (
+            _bag(grad.contiguous(), *_transposed(*ctx.saved_tensors, ctx.num_rows)),
+            None,
+            None,
+            None,
+        )
+
+
+def _bag(flat: Tensor, columns: Tensor, weights: Tensor, offsets: Tensor) -> Tensor:
+    return F.embedding_bag(
+        columns,
+        flat,
+        offsets,
+        mode="sum",
+        per_sample_weights=weights,
+        include_last_offset=True,
+    )
+
+
+def _transposed(columns: Tensor, weights: Tensor, offsets: Tensor, num_columns: int) -> _Matrix:
+    """Return the transpose: entries sorted by column, their row numbers as the new columns."""
+    order = columns.sort(stable=True)[1]
+    bins = torch.arange(len(offsets) - 1, dtype=columns.dtype, device=columns.device)
+    row_of = bins.repeat_interleave(offsets.diff(), output_size=len(columns))
+    return _Matrix(
+        row_of[order], weights[order], _starts(columns.bincount(minlength=num_columns), columns)
+    )
+
+
+def _starts(counts: Tensor, like: Tensor) -> Tensor:
+    """Return (B + 1,) positions at which runs of the given lengths start, and the last one's end."""
+    return F.pad(counts.cumsum(0), (1, 0)).to(like.dtype)
+
+
+class _Axis(NamedTuple):
+    """Interpolation along one axis: bin (r, p) is the sum of ``weights`` times ``pixels``."""
+
+    pixels: Tensor  # (R, P, K) int32
+    weights: Tensor  # (R, P, K), 0 where a slot is not used
+    used: Tensor  # (R, P) int64, number of weights that are not 0
+
+
+def _interpolation_matrix(
+    features: Sequence[Tensor],
+    boxes: Tensor,
+    levels: Tensor,
+    output_size: tuple[int, int],
+    spatial_scales: Sequence[float],
+    sampling_ratio: int,
+    aligned: bool,
+) -> _Matrix:
+    """Return S: (B, rows) such that S @ rows is the pooled output, bins in row-major order."""
+    sizes = torch.tensor([f.shape[-2:] for f in features], device=boxes.device)  # (L, 2)
+    per_image = sizes.prod(dim=1)
+    first_row = F.pad((per_image * features[0].shape[0]).cumsum(0), (1, 0))  # (L + 1,)
+    dtype = torch.int32 if int(first_row[-1]) < 2**31 else torch.int64
+    scale = boxes.new_tensor(spatial_scales)[levels, None]
+    low, high = (boxes[:, 1:] * scale - (0.5 if aligned else 0.0)).split(2, dim=1)
+    extent = high - low
+    if not aligned:
+        extent = extent.clamp(min=1.0)
+    box_sizes = sizes[levels]  # (R, 2) as (height, width)
+    x = _axis(low[:, 0], extent[:, 0], box_sizes[:, 1], output_size[1], sampling_ratio)
+    y = _axis(low[:, 1], extent[:, 1], box_sizes[:, 0], output_size[0], sampling_ratio)
+    base = first_row[levels] + boxes[:, 0].long() * per_image[levels]
+    row_starts = (base[:, None, None] + y.pixels * box_sizes[:, 1, None, None]).to(dtype)
+    columns, weights = _outer(row_starts, y.weights, x.pixels.to(dtype), x.weights)
+    counts = (y.used[:, :, None] * x.used[:, None, :]).flatten()
+    return _Matrix(columns, weights, _starts(counts, columns))
+
+
+def _axis(low: Tensor, extent: Tensor, size: Tensor, bins: int, sampling_ratio: int) -> _Axis:
+    """Work out one axis.
+
+    Args:
+        low, extent: (R,) start and length of each box, in cells; a length may be negative.
+        size: (R,) cells of the map along this axis.
+        bins: P.
+        sampling_ratio: S, or <= 0 for as many as a bin has cells, rounded up.
+    """
+    step = extent / bins
+    if sampling_ratio > 0:
+        number = torch.full_like(step, sampling_ratio)
+    else:
+        number = step.ceil().clamp(min=0)
+    most = max(int(number.max()), 1)
+    sample = torch.arange(most, device=low.device, dtype=low.dtype)
+    # (R, S): samples ascend along the axis also in a box whose sides are swapped
+    sample = torch.where(step[:, None] < 0, number[:, None] - 1 - sample, sample)
+    exists = (sample >= 0) & (sample < number[:, None])
+    # (R, 1, 1) + (R, P, 1) + (R, 1, S)
+    start = low[:, None] + step[:, None] * torch.arange(bins, device=low.device, dtype=low.dtype)
+    within = (sample + 0.5) * (step / number.clamp(min=1))[:, None]
+    place = start[:, :, None] + within[:, None, :]  # (R, P, S)
+    end = size[:, None, None]
+    # up to a cell outside the map the border's value counts, beyond it 0
+    share = (exists[:, None] & (place >= -1) & (place <= end)) / number.clamp(min=1)[:, None, None]
+    place = torch.minimum(place.clamp(min=0), (end - 1).to(place.dtype))
+    pixel = place.floor()
+    upper = (place - pixel) * share
+    pixel = pixel.int()
+    # A sample touches `pixel` and the next one. Slots are handed out along the axis: none anew for
+    # a sample in the same cell as the one before it, one in the next cell, two further on.
+    moved = pixel.diff(dim=2).clamp(min=0, max=2)
+    slot = F.pad(moved.cumsum(dim=2), (1, 0))  # (R, P, S) int64
+    shape = (*slot.shape[:2], int(slot.max()) + 2)
+    weights = low.new_zeros(shape)
+    weights.scatter_add_(2, slot, share - upper).scatter_add_(2, slot + 1, upper)
+    pixels = pixel.new_zeros(shape).scatter_(2, slot, pixel).scatter_(2, slot + 1, pixel + 1)
+    return _Axis(pixels, weights, weights.count_nonzero(dim=2))
+
+
+def _outer(
+    row_starts: Tensor, row_weights: Tensor, pixels: Tensor, pixel_weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the columns and weights of every (r, py, px) in order, without the zeros.
+
+    Args:
+        row_starts, row_weights: (R, P_y, K_y).
+        pixels, pixel_weights: (R, P_x, K_x).
+    """
+    dense = row_starts[0].numel() * pixels[0].numel()
+    columns, weights = [], []
+    for piece in torch.arange(len(pixels)).split(max(_PIECE // dense, 1)):
+        part = slice(int(piece[0]), int(piece[-1]) + 1)
+        weight = row_weights[part, :, None, :, None] * pixel_weights[part, None, :, None, :]
+        column = row_starts[part, :, None, :, None] + pixels[part, None, :, None, :]
+        used = (row_weights[part, :, None, :, None] != 0) & (
+            pixel_weights[part, None, :, None, :] != 0
+        )
+        columns.append(column[used])
+        weights.append(weight[used])
+    return torch.cat(columns), torch.cat(weights)
