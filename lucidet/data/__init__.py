@@ -1,0 +1,37 @@
+"""Data: catalogs of data sets, mappers, transforms, samplers and loaders."""
+
+from . import datasets, samplers, transforms  # datasets registers the built-in ones
+from .build import (
+    build_batch_data_loader,
+    build_detection_test_loader,
+    build_detection_train_loader,
+    get_detection_dataset_dicts,
+    print_instances_class_histogram,
+)
+from .catalog import DatasetCatalog, Metadata, MetadataCatalog
+from .common import (
+    AspectRatioGroupedDataset,
+    DatasetFromList,
+    MapDataset,
+    ToIterableDataset,
+)
+from .dataset_mapper import DatasetMapper
+
+__all__ = [
+    "AspectRatioGroupedDataset",
+    "DatasetCatalog",
+    "DatasetFromList",
+    "DatasetMapper",
+    "MapDataset",
+    "Metadata",
+    "MetadataCatalog",
+    "ToIterableDataset",
+    "build_batch_data_loader",
+    "build_detection_test_loader",
+    "build_detection_train_loader",
+    "datasets",
+    "get_detection_dataset_dicts",
+    "print_instances_class_histogram",
+    "samplers",
+    "transforms",
+]

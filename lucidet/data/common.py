@@ -1,0 +1,218 @@
+"""Data sets around data sets: a shared list, a mapped one, a stream, batches by aspect ratio."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
+from torch.utils.data.sampler import Sampler
+
+from .shared_list import SharedList
+
+__all__ = [
+    "AspectRatioGroupedDataset",
+    "DatasetFromList",
+    "MapDataset",
+    "ToIterableDataset",
+    "set_default_dataset_from_list_serialize_method",
+]
+
+logger = logging.getLogger(__name__)
+
+# a mapper that refuses this many records in a row is broken, or its data is
+MAX_RETRIES = 1000
+
+_serialize_method: Callable[[Sequence[Any]], Sequence[Any]] = SharedList
+
+
+@contextlib.contextmanager
+def set_default_dataset_from_list_serialize_method(
+    new: Callable[[Sequence[Any]], Sequence[Any]],
+) -> Iterator[None]:
+    """Within the block, DatasetFromList stores its items with ``new(items)``."""
+    global _serialize_method
+    old, _serialize_method = _serialize_method, new
+    try:
+        yield
+    finally:
+        _serialize_method = old
+
+
+class DatasetFromList(Dataset):
+    """A list as a data set.
+
+    Args:
+        lst: the items.
+        copy: give out deep copies, so that callers may change what they get (serialised items are
+            fresh in any case).
+        serialize: keep the items in one buffer that worker processes share without copying; or a
+            function that turns the list into such a sequence.
+    """
+
+    def __init__(
+        self,
+        lst: Sequence[Any],
+        copy: bool = True,
+        serialize: bool | Callable[[Sequence[Any]], Sequence[Any]] = True,
+    ) -> None:
+        self._copy, self._serialize = copy, bool(serialize)
+        if not serialize:
+            self._lst: Sequence[Any] = lst
+        else:
+            method = serialize if callable(serialize) else _serialize_method
+            self._lst = method(lst)
+        if isinstance(self._lst, SharedList):
+            logger.info(
+                "%d records in %.1f MiB of shared memory", len(lst), self._lst.nbytes / 2**20
+            )
+
+    def __len__(self) -> int:
+        return len(self._lst)
+
+    def __getitem__(self, index: int) -> Any:
+        item = self._lst[index]
+        return copy.deepcopy(item) if self._copy and not self._serialize else item
+
+
+class MapDataset(Dataset):
+    """Applies a function to each item of a data set.
+
+    When the function returns None for an item, another item, drawn at random, takes its place (in
+    a data set with a length); in a stream the item is left out.
+
+    Args:
+        dataset: a data set, or an iterable one.
+        map_func: item -> item or None.
+    """
+
+    def __new__(cls, dataset: Any, map_func: Callable[[Any], Any]) -> Any:
+        if isinstance(dataset, IterableDataset):
+            return _MapIterableDataset(dataset, map_func)
+        return super().__new__(cls)
+
+    def __getnewargs__(self) -> tuple[Any, Callable[[Any], Any]]:
+        return self._dataset, self._map_func
+
+    def __init__(self, dataset: Any, map_func: Callable[[Any], Any]) -> None:
+        self._dataset, self._map_func = dataset, map_func
+        self._random = np.random.default_rng(42)
+        self._refused: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        current = int(index)
+        for attempt in range(1, MAX_RETRIES + 1):
+            mapped = self._map_func(self._dataset[current])
+            if mapped is not None:
+                self._refused.discard(current)
+                return mapped
+            self._refused.add(current)
+            if attempt in (3, 30, 300):
+                logger.warning("the mapper returned None for %d items in a row", attempt)
+            current = self._draw_replacement()
+        raise ValueError(
+            f"the mapper returned None for {MAX_RETRIES} items in a row, starting with item "
+            f"{index} of {len(self)}; it must accept some of the data set's records"
+        )
+
+    def _draw_replacement(self) -> int:
+        draws = self._random.integers(len(self), size=16).tolist()
+        # an item refused before is tried again only if nothing better came up
+        return next((i for i in draws if i not in self._refused), draws[0])
+
+
+class _MapIterableDataset(IterableDataset):
+    """MapDataset for a stream: items for which the function returns None are left out."""
+
+    def __init__(self, dataset: Iterable[Any], map_func: Callable[[Any], Any]) -> None:
+        self._dataset, self._map_func = dataset, map_func
+
+    def __len__(self) -> int:
+        return len(self._dataset)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self._dataset:
+            mapped = self._map_func(item)
+            if mapped is not None:
+                yield mapped
+
+
+class ToIterableDataset(IterableDataset):
+    """The items of a data set as a stream, in the order of a sampler.
+
+    Args:
+        dataset: a data set with indices.
+        sampler: gives the indices; the same in every worker process.
+        shard_sampler: each of W workers takes every W-th chunk of the sampler's indices, so that
+            together they give each once. Set False if the sampler does so itself.
+        shard_chunk_size: indices in a chunk; the batch size keeps batches as without workers.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        sampler: Sampler[int] | Iterable[int],
+        shard_sampler: bool = True,
+        shard_chunk_size: int = 1,
+    ) -> None:
+        if isinstance(dataset, IterableDataset):
+            raise ValueError("ToIterableDataset takes a data set with indices; this one streams")
+        if not isinstance(sampler, Iterable):
+            raise ValueError(f"sampler must give indices, got {type(sampler).__name__}")
+        self.dataset, self.sampler = dataset, sampler
+        self.shard_sampler, self.shard_chunk_size = shard_sampler, shard_chunk_size
+
+    def __iter__(self) -> Iterator[Any]:
+        worker = get_worker_info() if self.shard_sampler else None
+        indices: Iterator[int] = iter(self.sampler)
+        if worker is not None and worker.num_workers > 1:
+            indices = shard_by_chunks(indices, worker.id, worker.num_workers, self.shard_chunk_size)
+        for index in indices:
+            yield self.dataset[index]
+
+    def __len__(self) -> int:
+        return len(self.sampler)  # type: ignore[arg-type]
+
+
+def shard_by_chunks(items: Iterable[int], shard: int, count: int, chunk: int) -> Iterator[int]:
+    """Yield chunks number shard, shard + count, shard + 2 count ... of `items`.
+
+    >>> list(shard_by_chunks(range(9), shard=1, count=2, chunk=2))
+    [2, 3, 6, 7]
+    """
+    for position, item in enumerate(items):
+        if position // chunk % count == shard:
+            yield item
+
+
+class AspectRatioGroupedDataset(IterableDataset):
+    """Batches of images that are all wider than high, or all not: less padding.
+
+    Args:
+        dataset: a stream of mapped records with ``width`` and ``height``.
+        batch_size: records in a batch.
+
+    Yields lists of ``batch_size`` records; the order is nearly that of the stream. Batches that a
+    finite stream leaves incomplete are not given out.
+    """
+
+    def __init__(self, dataset: Iterable[dict[str, Any]], batch_size: int) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        self.dataset, self.batch_size = dataset, batch_size
+
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        waiting: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+        for record in self.dataset:
+            wide = record["width"] > record["height"]
+            waiting[wide].append(record)
+            if len(waiting[wide]) == self.batch_size:
+                batch, waiting[wide] = waiting[wide], []
+                yield batch

@@ -1,0 +1,117 @@
+"""From a data-set record to what a model is fed: read, augment, convert."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..config import configurable
+from ..structures import Boxes, Instances
+from ..utils.probe import probe
+from . import detection_utils as utils
+from . import transforms as T
+
+__all__ = ["DatasetMapper"]
+
+
+class DatasetMapper:
+    """Turns a record into a model's input; runs in the loader's worker processes.
+
+    Args:
+        is_train: keep the annotations, as ``instances``.
+        augmentations: applied in order to the image and its boxes.
+        image_format: colour order the model expects, see :func:`read_image`.
+        use_instance_mask, use_keypoint, precomputed_proposal_topk, recompute_boxes: names of
+            detectron2's mapper for what lucidet does not have; must stay as they are.
+
+    Calling it returns the record with
+
+    - ``image``: (C, H, W) uint8 tensor (float32 for YUV) after the augmentations;
+    - ``instances``: at training, with ``gt_boxes`` inside the image and not empty, and
+      ``gt_classes``; crowd regions are left out;
+    - ``height``, ``width``: of the image file, before augmentation; ``file_name``, ``image_id``.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        is_train: bool,
+        *,
+        augmentations: list[T.Augmentation | T.Transform],
+        image_format: str,
+        use_instance_mask: bool = False,
+        use_keypoint: bool = False,
+        precomputed_proposal_topk: int | None = None,
+        recompute_boxes: bool = False,
+    ) -> None:
+        unsupported = {
+            "use_instance_mask (MODEL.MASK_ON)": use_instance_mask,
+            "use_keypoint (MODEL.KEYPOINT_ON)": use_keypoint,
+            "precomputed_proposal_topk (MODEL.LOAD_PROPOSALS)": precomputed_proposal_topk,
+            "recompute_boxes": recompute_boxes,
+        }
+        asked = [name for name, value in unsupported.items() if value]
+        if asked:
+            raise ValueError(f"DatasetMapper: lucidet loads boxes only; leave {asked[0]} unset")
+        self.is_train = is_train
+        self.augmentations = T.AugmentationList(augmentations)
+        self.image_format = image_format
+
+    @classmethod
+    def from_config(cls, cfg: Any, is_train: bool = True) -> dict[str, Any]:
+        augmentations = utils.build_augmentation(cfg, is_train)
+        if is_train and cfg.INPUT.CROP.ENABLED:
+            augmentations.insert(0, T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
+        return {
+            "is_train": is_train,
+            "augmentations": augmentations,
+            "image_format": cfg.INPUT.FORMAT,
+            "use_instance_mask": cfg.MODEL.MASK_ON,
+            "use_keypoint": cfg.MODEL.KEYPOINT_ON,
+            "precomputed_proposal_topk": 1 if cfg.MODEL.LOAD_PROPOSALS else None,
+        }
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        """Read and augment the image of one record; the record itself is not changed."""
+        record = dict(dataset_dict)
+        annotations = record.pop("annotations", None)
+        image = self._read(record)
+        probe("input.read", record=dataset_dict, image=image)
+
+        wanted = self.is_train and annotations is not None
+        objects = [a for a in annotations or () if a.get("iscrowd", 0) == 0] if wanted else []
+        aug_input = T.AugInput(image, boxes=utils.annotations_to_xyxy(objects) if wanted else None)
+        self.augmentations(aug_input)
+
+        record["image"] = image_to_tensor(aug_input.image)
+        if wanted:
+            record["instances"] = self._to_instances(objects, aug_input)
+        return record
+
+    def _read(self, record: dict[str, Any]) -> np.ndarray:
+        try:
+            image = utils.read_image(record["file_name"], format=self.image_format)
+        except (FileNotFoundError, ValueError) as error:
+            image_id = record.get("image_id", "not given")
+            raise type(error)(f"image_id {image_id}: {error}") from error
+        utils.check_image_size(record, image)
+        return image
+
+    def _to_instances(self, objects: list[dict[str, Any]], aug_input: T.AugInput) -> Instances:
+        h, w = aug_input.image.shape[:2]
+        assert aug_input.boxes is not None
+        boxes = np.clip(aug_input.boxes, 0, [w, h, w, h])
+        instances = Instances((h, w))
+        instances.gt_boxes = Boxes(torch.from_numpy(boxes).to(torch.float32))
+        classes = [int(o["category_id"]) for o in objects]
+        instances.gt_classes = torch.tensor(classes, dtype=torch.int64)
+        return utils.filter_empty_instances(instances)
+
+
+def image_to_tensor(image: np.ndarray) -> torch.Tensor:
+    """(H, W) or (H, W, C) array of any strides -> (C, H, W) contiguous tensor, own memory."""
+    planes = image[:, :, None] if image.ndim == 2 else image
+    dtype = np.uint8 if image.dtype == np.uint8 else np.float32
+    return torch.from_numpy(np.array(planes.transpose(2, 0, 1), dtype=dtype, order="C"))

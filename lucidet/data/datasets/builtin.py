@@ -1,0 +1,107 @@
+"""Data sets that are known by name: COCO, Pascal VOC and the generated "shapes".
+
+Their files lie under one folder, which is looked up each time one is used:
+``LUCIDET_DATASETS``, else ``DETECTRON2_DATASETS``, else ``./datasets``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from ..catalog import DatasetCatalog, MetadataCatalog
+from .builtin_meta import _get_builtin_metadata
+from .coco import load_coco_json
+from .pascal_voc import CLASS_NAMES, load_voc_instances
+
+__all__ = ["datasets_root"]
+
+# name -> (image folder, annotation file), relative to the root
+_COCO_SPLITS = {
+    "coco_2014_train": ("coco/train2014", "coco/annotations/instances_train2014.json"),
+    "coco_2014_val": ("coco/val2014", "coco/annotations/instances_val2014.json"),
+    "coco_2014_minival": ("coco/val2014", "coco/annotations/instances_minival2014.json"),
+    "coco_2014_valminusminival": (
+        "coco/val2014",
+        "coco/annotations/instances_valminusminival2014.json",
+    ),
+    "coco_2017_train": ("coco/train2017", "coco/annotations/instances_train2017.json"),
+    "coco_2017_val": ("coco/val2017", "coco/annotations/instances_val2017.json"),
+    "coco_2017_test": ("coco/test2017", "coco/annotations/image_info_test2017.json"),
+    "coco_2017_test-dev": ("coco/test2017", "coco/annotations/image_info_test-dev2017.json"),
+}
+_SHAPES_SPLITS = {
+    f"shapes_{split}": (f"shapes/{split}", f"shapes/annotations/instances_{split}.json")
+    for split in ("train", "val")
+}
+_VOC_SPLITS = {
+    f"voc_{year}_{split}": (f"VOC{year}", split, year)
+    for year, splits in (
+        (2007, ("trainval", "train", "val", "test")),
+        (2012, ("trainval", "train", "val")),
+    )
+    for split in splits
+}
+SMALL = 100
+
+
+def datasets_root() -> str:
+    """Return the folder of the built-in data sets, as the environment names it now."""
+    root = os.environ.get("LUCIDET_DATASETS") or os.environ.get("DETECTRON2_DATASETS") or "datasets"
+    return os.path.expanduser(root)
+
+
+def _under_root(path: str) -> str:
+    return os.path.join(datasets_root(), path)
+
+
+def _small_file(annotation_file: str) -> str | None:
+    """Return the path of the annotation file made for the first images, if there is one."""
+    path = _under_root(annotation_file.replace(".json", f"_{SMALL}.json"))
+    return path if os.path.isfile(path) else None
+
+
+def _load_split(name: str, image_folder: str, annotation_file: str) -> list[dict[str, Any]]:
+    return load_coco_json(_under_root(annotation_file), _under_root(image_folder), name)
+
+
+def _load_small_split(name: str, image_folder: str, annotation_file: str) -> list[dict[str, Any]]:
+    path = _small_file(annotation_file) or _under_root(annotation_file)
+    return load_coco_json(path, _under_root(image_folder), name)[:SMALL]
+
+
+def _register_split(name: str, folder: str, annotations: str, meta: dict[str, Any]) -> None:
+    """Register a COCO-format split and its first 100 images, ``<name>_100``."""
+    forms: list[tuple[str, Callable[..., Any], Callable[[], str | None]]] = [
+        (name, _load_split, partial(_under_root, annotations)),
+        # without a file of its own the small form has no json_file: evaluation then makes one from
+        # the records, and does not hold the other images of the full file against the detector
+        (f"{name}_{SMALL}", _load_small_split, partial(_small_file, annotations)),
+    ]
+    for form, load, json_file in forms:
+        DatasetCatalog.register(form, partial(load, form, folder, annotations))
+        metadata = MetadataCatalog.get(form).set(evaluator_type="coco", **meta)
+        metadata.set_lazy(json_file=json_file, image_root=partial(_under_root, folder))
+
+
+def _load_voc(folder: str, split: str) -> list[dict[str, Any]]:
+    return load_voc_instances(_under_root(folder), split, CLASS_NAMES)
+
+
+def _register_all() -> None:
+    coco = _get_builtin_metadata("coco")
+    for name, paths in _COCO_SPLITS.items():
+        _register_split(name, *paths, coco)
+    for name, paths in _SHAPES_SPLITS.items():
+        _register_split(name, *paths, {})
+    for name, (folder, split, year) in _VOC_SPLITS.items():
+        DatasetCatalog.register(name, partial(_load_voc, folder, split))
+        metadata = MetadataCatalog.get(name).set(
+            thing_classes=list(CLASS_NAMES), split=split, year=year, evaluator_type="pascal_voc"
+        )
+        metadata.set_lazy(dirname=partial(_under_root, folder))
+
+
+_register_all()

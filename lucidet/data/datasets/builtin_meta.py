@@ -1,0 +1,64 @@
+"""What is known of the built-in data sets: names, ids and colours of their categories."""
+
+from __future__ import annotations
+
+import colorsys
+from typing import Any
+
+__all__ = ["COCO_CATEGORIES"]
+
+# COCO 2017: id:name; ids have gaps where categories were planned and not annotated
+_COCO_NAMES = """
+1:person 2:bicycle 3:car 4:motorcycle 5:airplane 6:bus 7:train 8:truck 9:boat 10:traffic_light
+11:fire_hydrant 13:stop_sign 14:parking_meter 15:bench 16:bird 17:cat 18:dog 19:horse 20:sheep
+21:cow 22:elephant 23:bear 24:zebra 25:giraffe 27:backpack 28:umbrella 31:handbag 32:tie
+33:suitcase 34:frisbee 35:skis 36:snowboard 37:sports_ball 38:kite 39:baseball_bat
+40:baseball_glove 41:skateboard 42:surfboard 43:tennis_racket 44:bottle 46:wine_glass 47:cup
+48:fork 49:knife 50:spoon 51:bowl 52:banana 53:apple 54:sandwich 55:orange 56:broccoli 57:carrot
+58:hot_dog 59:pizza 60:donut 61:cake 62:chair 63:couch 64:potted_plant 65:bed 67:dining_table
+70:toilet 72:tv 73:laptop 74:mouse 75:remote 76:keyboard 77:cell_phone 78:microwave 79:oven
+80:toaster 81:sink 82:refrigerator 84:book 85:clock 86:vase 87:scissors 88:teddy_bear
+89:hair_drier 90:toothbrush
+"""
+
+
+def category_colors(count: int) -> list[list[int]]:
+    """Return `count` RGB colours (0..255) that differ well from their neighbours.
+
+    >>> category_colors(2)
+    [[242, 72, 72], [72, 120, 242]]
+    """
+    golden = 0.618034  # steps of the golden ratio never come near a hue used shortly before
+    colors = []
+    for k in range(count):
+        brightness = (0.95, 0.75, 0.85)[k % 3] if count > 3 else 0.95
+        rgb = colorsys.hsv_to_rgb(k * golden % 1.0, 0.7, brightness)
+        colors.append([round(255 * value) for value in rgb])
+    return colors
+
+
+def _coco_categories() -> list[dict[str, Any]]:
+    entries = [entry.split(":") for entry in _COCO_NAMES.split()]
+    colors = category_colors(len(entries))
+    return [
+        {"id": int(id_), "name": name.replace("_", " "), "isthing": 1, "color": color}
+        for (id_, name), color in zip(entries, colors, strict=True)
+    ]
+
+
+COCO_CATEGORIES: list[dict[str, Any]] = _coco_categories()
+
+
+def _get_coco_instances_meta() -> dict[str, Any]:
+    return {
+        "thing_dataset_id_to_contiguous_id": {c["id"]: k for k, c in enumerate(COCO_CATEGORIES)},
+        "thing_classes": [c["name"] for c in COCO_CATEGORIES],
+        "thing_colors": [c["color"] for c in COCO_CATEGORIES],
+    }
+
+
+def _get_builtin_metadata(dataset_name: str) -> dict[str, Any]:
+    """Return the metadata of a family of data sets; ``"coco"`` is the one there is."""
+    if dataset_name == "coco":
+        return _get_coco_instances_meta()
+    raise KeyError(f"no built-in metadata for {dataset_name!r}; known: 'coco'")

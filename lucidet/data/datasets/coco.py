@@ -1,0 +1,212 @@
+"""COCO annotation files: to records, and records back to COCO's layout.
+
+Category ids of a file may be any numbers; records have contiguous ones, 0..K-1, in the order of the
+file's ids. The metadata keeps the way back (``thing_dataset_id_to_contiguous_id``).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ...structures import BoxMode
+from ..catalog import DatasetCatalog, MetadataCatalog
+from .coco_json import BoxReport, read_coco
+
+__all__ = ["convert_to_coco_dict", "convert_to_coco_json", "load_coco_json"]
+
+logger = logging.getLogger(__name__)
+
+# what a record's annotation takes over beside box and category; area decides COCO's size classes
+_KEPT_KEYS = ("area",)
+
+
+def load_coco_json(
+    json_file: str | os.PathLike[str],
+    image_root: str | os.PathLike[str],
+    dataset_name: str | None = None,
+    extra_annotation_keys: Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
+    """Load a file in COCO's instances format.
+
+    Args:
+        json_file: the annotation file. ``info``, ``area``, ``iscrowd``, ``segmentation`` and the
+            annotations' ids may be absent; images may have no objects.
+        image_root: folder that ``file_name`` of the images is relative to.
+        dataset_name: its metadata gets ``thing_classes`` and
+            ``thing_dataset_id_to_contiguous_id``, and category ids become contiguous. None keeps
+            the file's ids.
+        extra_annotation_keys: further keys to take over, as ``["segmentation"]``.
+
+    Returns:
+        one record for each image, ordered by image id: ``file_name``, ``height``, ``width`` (if
+        the file has them), ``image_id``, ``annotations`` with ``bbox`` (XYWH pixels),
+        ``bbox_mode``, ``category_id``, ``iscrowd`` and ``area`` (if the file has it).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is broken; names file, id and repair.
+
+    Boxes without area or wholly outside their image are left out with a logged warning.
+    """
+    content = read_coco(json_file)
+    id_map = None
+    if dataset_name is not None:
+        id_map = _register_categories(content["categories"], dataset_name)
+    annotations_of = defaultdict(list)
+    for annotation in content["annotations"]:
+        annotations_of[annotation["image_id"]].append(annotation)
+
+    kept_keys = (*_KEPT_KEYS, *(extra_annotation_keys or ()))
+    report = BoxReport(str(json_file))
+    records = []
+    for image in sorted(content["images"], key=lambda entry: entry["id"]):
+        record: dict[str, Any] = {
+            "file_name": os.path.join(image_root, image["file_name"]),
+            "image_id": image["id"],
+        }
+        record.update((key, image[key]) for key in ("height", "width") if key in image)
+        record["annotations"] = [
+            _to_object(annotation, id_map, kept_keys)
+            for annotation in annotations_of[image["id"]]
+            if _is_usable(annotation, record, report)
+        ]
+        records.append(record)
+    report.log()
+    logger.info("loaded %d images in COCO format from %s", len(records), json_file)
+    return records
+
+
+def _register_categories(categories: list[dict[str, Any]], dataset_name: str) -> dict[int, int]:
+    ordered = sorted(categories, key=lambda category: category["id"])
+    id_map = {category["id"]: k for k, category in enumerate(ordered)}
+    meta = MetadataCatalog.get(dataset_name)
+    meta.thing_classes = [category["name"] for category in ordered]
+    meta.thing_dataset_id_to_contiguous_id = id_map
+    if ordered and not (ordered[0]["id"] == 1 and ordered[-1]["id"] == len(ordered)):
+        logger.info(
+            "%s: category ids are not 1..%d; they are mapped to 0..%d in their order",
+            dataset_name,
+            len(ordered),
+            len(ordered) - 1,
+        )
+    return id_map
+
+
+def _is_usable(annotation: dict[str, Any], record: dict[str, Any], report: BoxReport) -> bool:
+    if annotation.get("ignore", 0):
+        raise ValueError(
+            f"annotation file {report.file}: annotation {annotation.get('id')} has 'ignore' set, "
+            "which COCO's format has no place for; mark regions to be ignored with 'iscrowd': 1"
+        )
+    return report.usable(annotation["bbox"], record, annotation.get("id", "(no id)"))
+
+
+def _to_object(
+    annotation: dict[str, Any], id_map: dict[int, int] | None, kept_keys: Sequence[str]
+) -> dict[str, Any]:
+    category = annotation["category_id"]
+    found = {key: annotation[key] for key in kept_keys if annotation.get(key) is not None}
+    return {
+        **found,
+        "iscrowd": annotation.get("iscrowd", 0),
+        "bbox": list(annotation["bbox"]),
+        "bbox_mode": BoxMode.XYWH_ABS,
+        "category_id": category if id_map is None else id_map[category],
+    }
+
+
+def convert_to_coco_dict(dataset_name: str) -> dict[str, Any]:
+    """Return a registered data set in COCO's layout, for evaluators that read that.
+
+    Args:
+        dataset_name: registered, with ``thing_classes``; where the metadata has
+            ``thing_dataset_id_to_contiguous_id``, categories get their former ids back, else
+            they keep 0..K-1.
+
+    Returns:
+        ``info``, ``images``, ``annotations`` (ids from 1), ``categories``. ``area`` is the record's
+        own, else the box's.
+    """
+    records = DatasetCatalog.get(dataset_name)
+    meta = MetadataCatalog.get(dataset_name)
+    contiguous = meta.get("thing_dataset_id_to_contiguous_id")
+    to_file_id = {k: i for i, k in contiguous.items()} if contiguous else {}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for position, record in enumerate(records):
+        image_id = record.get("image_id", position)
+        images.append(
+            {
+                "id": image_id,
+                "width": int(record["width"]),
+                "height": int(record["height"]),
+                "file_name": str(record["file_name"]),
+            }
+        )
+        for obj in record.get("annotations", ()):
+            category = obj["category_id"]
+            box, area = _coco_box(obj)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "bbox": box,
+                    "area": area,
+                    "iscrowd": int(obj.get("iscrowd", 0)),
+                    "category_id": int(to_file_id.get(category, category)),
+                }
+            )
+    categories = [
+        {"id": int(to_file_id.get(k, k)), "name": name} for k, name in enumerate(meta.thing_classes)
+    ]
+    return {
+        "info": {"description": f"{dataset_name}, converted by lucidet"},
+        "images": images,
+        "annotations": annotations,
+        "categories": categories,
+    }
+
+
+def _coco_box(obj: dict[str, Any]) -> tuple[list[float], float]:
+    """Return COCO's bbox (XYWH, or 5 numbers for a rotated box) and area of an annotation."""
+    box = [float(v) for v in obj["bbox"]]
+    if len(box) == 4:
+        box = BoxMode.convert(box, obj["bbox_mode"], BoxMode.XYWH_ABS)
+    area = obj.get("area")
+    if area is None:
+        area = box[2] * box[3]
+    # thousandths of a pixel keep the file small
+    return [round(float(v), 3) for v in box], float(area)
+
+
+def convert_to_coco_json(
+    dataset_name: str, output_file: str | os.PathLike[str], allow_cached: bool = True
+) -> None:
+    """Write a registered data set as a COCO annotation file.
+
+    Args:
+        dataset_name: registered.
+        output_file: written in one step, so no other process sees half of it.
+        allow_cached: leave an existing file as it is.
+    """
+    path = Path(output_file)
+    if path.exists() and allow_cached:
+        logger.warning(
+            "using the COCO file that is already at %s; delete it if data set %s has changed",
+            path,
+            dataset_name,
+        )
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = convert_to_coco_dict(dataset_name)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
+        json.dump(content, file)
+    os.replace(file.name, path)
+    logger.info("wrote %s in COCO format to %s", dataset_name, path)

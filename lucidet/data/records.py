@@ -1,0 +1,126 @@
+"""Lists of records: load by name, filter, count, check."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from torch.utils.data import ConcatDataset, Dataset
+
+from ..utils.logger import create_table
+from .catalog import DatasetCatalog, MetadataCatalog
+from .detection_utils import check_metadata_consistency
+
+logger = logging.getLogger(__name__)
+
+# K classes
+
+
+def filter_images_with_only_crowd_annotations(
+    dataset_dicts: list[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Return the records with at least one annotation that is not a crowd region."""
+    kept = [
+        record
+        for record in dataset_dicts
+        if any(a.get("iscrowd", 0) == 0 for a in record["annotations"])
+    ]
+    logger.info(
+        "left out %d of %d images without usable annotations",
+        len(dataset_dicts) - len(kept),
+        len(dataset_dicts),
+    )
+    return kept
+
+
+def get_detection_dataset_dicts(
+    names: str | Sequence[str],
+    filter_empty: bool = True,
+    min_keypoints: int = 0,
+    proposal_files: Sequence[str] | None = None,
+    check_consistency: bool = True,
+) -> Any:
+    """Load the records of one or more registered data sets, one after the other.
+
+    Args:
+        names: registered names.
+        filter_empty: leave images without usable objects out.
+        min_keypoints, proposal_files: of detectron2; must stay as they are.
+        check_consistency: compare ``thing_classes`` of the data sets, and count the objects.
+
+    Returns:
+        a list of records; a torch data set if the registered functions return those.
+
+    Raises:
+        ValueError: nothing is left, or a category id is outside 0..K-1.
+    """
+    if min_keypoints or proposal_files:
+        raise ValueError("lucidet loads boxes only: leave min_keypoints and proposal_files unset")
+    names = [names] if isinstance(names, str) else list(names)
+    if not names:
+        raise ValueError(
+            "no data set named: set DATASETS.TRAIN (or DATASETS.TEST), "
+            "as in DATASETS.TRAIN \"('coco_2017_train',)\""
+        )
+    loaded = {name: DatasetCatalog.get(name) for name in names}
+    for name, records in loaded.items():
+        if not len(records):
+            raise ValueError(f"data set {name!r} has no images; check its annotation file")
+    if any(isinstance(records, Dataset) for records in loaded.values()):
+        return ConcatDataset([loaded[name] for name in names])
+
+    records = [record for name in names for record in loaded[name]]
+    has_annotations = "annotations" in records[0]
+    if filter_empty and has_annotations:
+        kept = filter_images_with_only_crowd_annotations(records)
+        if not kept:
+            raise ValueError(
+                f"data sets {names}: none of {len(records)} images has an object that is not a "
+                "crowd region, so nothing is left to train on. Check the annotation files; to use "
+                "images without objects set DATALOADER.FILTER_EMPTY_ANNOTATIONS False"
+            )
+        records = kept
+    if check_consistency and has_annotations:
+        if any(MetadataCatalog.get(name).get("thing_classes") is None for name in names):
+            logger.info("class names of %s are not known: objects are not counted", names)
+        else:
+            check_metadata_consistency("thing_classes", names)
+            class_names = MetadataCatalog.get(names[0]).thing_classes
+            print_instances_class_histogram(records, class_names)
+    return records
+
+
+def print_instances_class_histogram(
+    dataset_dicts: Sequence[dict[str, Any]], class_names: Sequence[str]
+) -> None:
+    """Log how many objects (without crowd regions) each class has.
+
+    Raises:
+        ValueError: a category id is outside 0..K-1.
+    """
+    counts: Counter[int] = Counter()
+    for record in dataset_dicts:
+        for number, anno in enumerate(record["annotations"]):
+            category = anno["category_id"]
+            if not 0 <= category < len(class_names):
+                raise ValueError(
+                    f"image {record.get('file_name')} (image_id {record.get('image_id')}), "
+                    f"annotation {number}: category_id {category} is not in "
+                    f"0..{len(class_names) - 1}, as there are {len(class_names)} classes. "
+                    "Records need contiguous ids from 0; load_coco_json makes them"
+                )
+            if anno.get("iscrowd", 0) == 0:
+                counts[category] += 1
+    cells = [(name, counts[i]) for i, name in enumerate(class_names)]
+    cells.append(("total", sum(counts.values())))
+    columns = min(3, len(cells))
+    while len(cells) % columns:
+        cells.append(("", ""))  # type: ignore[arg-type]
+    rows = [
+        [value for cell in cells[i : i + columns] for value in cell]
+        for i in range(0, len(cells), columns)
+    ]
+    table = create_table(["category", "#objects"] * columns, rows)
+    logger.info("objects in %d images:\n%s", len(dataset_dicts), table)

@@ -1,0 +1,36 @@
+"""All augmentations under one name; they are defined by kind in `*_augs`."""
+
+from .color_augs import RandomBrightness, RandomContrast, RandomLighting, RandomSaturation
+from .crop_augs import (
+    FixedSizeCrop,
+    MinIoURandomCrop,
+    RandomCrop,
+    RandomCrop_CategoryAreaConstraint,
+)
+from .resize_augs import (
+    RandomApply,
+    RandomExtent,
+    RandomFlip,
+    RandomRotation,
+    Resize,
+    ResizeScale,
+    ResizeShortestEdge,
+)
+
+__all__ = [
+    "FixedSizeCrop",
+    "MinIoURandomCrop",
+    "RandomApply",
+    "RandomBrightness",
+    "RandomContrast",
+    "RandomCrop",
+    "RandomCrop_CategoryAreaConstraint",
+    "RandomExtent",
+    "RandomFlip",
+    "RandomLighting",
+    "RandomRotation",
+    "RandomSaturation",
+    "Resize",
+    "ResizeScale",
+    "ResizeShortestEdge",
+]
