@@ -66,7 +66,7 @@ def _for_each_level(values: PerLevel, num_levels: int, name: str) -> list[list[f
     """Return one list of numbers a level: a flat list or a single one serves all levels."""
     if len(values) == 0:
         raise ValueError(f"anchor {name} are empty: give at least one number")
-    rows = list(values) if isinstance(values[0], Sequence) else [values]
+    rows: list[Any] = list(values) if isinstance(values[0], Sequence) else [values]
     if len(rows) == 1:
         rows = rows * num_levels
     if len(rows) != num_levels:
@@ -76,14 +76,16 @@ def _for_each_level(values: PerLevel, num_levels: int, name: str) -> list[list[f
         )
     result: list[list[float]] = []
     for level, row in enumerate(rows):
-        numbers = [float(number) for number in row]  # type: ignore[union-attr]
+        numbers = [float(number) for number in row]
         if not numbers:
             raise ValueError(f"anchor {name} of level {level} are empty: give at least one number")
         result.append(numbers)
     return result
 
 
-def _cell_shapes(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> list[tuple[float, ...]]:
+def _cell_shapes(
+    sizes: Sequence[float], aspect_ratios: Sequence[float]
+) -> list[tuple[float, float]]:
     """Return (width, height) for every size (root of the area) and ratio (height / width)."""
     shapes = []
     for size, ratio in itertools.product(sizes, aspect_ratios):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -95,7 +96,7 @@ class ROIPooler(nn.Module):
             ValueError: scales aren't consecutive powers of 2, unknown type, size not positive.
         """
         super().__init__()
-        size = (output_size,) * 2 if isinstance(output_size, int) else tuple(output_size)
+        size: Any = (output_size,) * 2 if isinstance(output_size, int) else tuple(output_size)
         if len(size) != 2 or min(size) < 1:
             raise ValueError(f"pooler output_size must be a positive size, got {output_size}")
         levels = [-math.log2(scale) for scale in scales]
@@ -156,7 +157,7 @@ class ROIPooler(nn.Module):
 
 
 def _level_pooler(
-    pooler_type: str, size: tuple[int, ...], scale: float, sampling_ratio: int
+    pooler_type: str, size: tuple[int, int], scale: float, sampling_ratio: int
 ) -> nn.Module:
     if pooler_type in ("ROIAlign", "ROIAlignV2"):
         return ROIAlign(size, scale, sampling_ratio, aligned=pooler_type == "ROIAlignV2")

@@ -47,3 +47,14 @@ class Backbone(nn.Module, metaclass=ABCMeta):
             )
             for name in self._out_features
         }
+
+
+def channels_of(shape: ShapeSpec) -> int:
+    """Return the channels of `shape`.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if shape.channels is None:
+        raise ValueError(f"a backbone needs to know the channels that it gets, but has {shape}")
+    return shape.channels

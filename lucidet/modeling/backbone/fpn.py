@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lucidet.config import CfgNode
 from lucidet.layers import Conv2d, ShapeSpec, get_norm
-from lucidet.modeling.backbone.backbone import Backbone
+from lucidet.modeling.backbone.backbone import Backbone, channels_of
 from lucidet.modeling.backbone.build import BACKBONE_REGISTRY
 from lucidet.modeling.backbone.resnet import build_resnet_backbone
 
@@ -24,6 +25,17 @@ __all__ = [
     "build_resnet_fpn_backbone",
     "build_retinanet_resnet_fpn_backbone",
 ]
+
+
+class TopBlock(Protocol):
+    """A module that makes `num_levels` more levels from the map called `in_feature`."""
+
+    num_levels: int
+    in_feature: str
+
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """Return the levels, finest first."""
+        ...
 
 
 class FPN(Backbone):
@@ -44,7 +56,7 @@ class FPN(Backbone):
         in_features: Sequence[str],
         out_channels: int,
         norm: str = "",
-        top_block: nn.Module | None = None,
+        top_block: TopBlock | None = None,
         fuse_type: str = "sum",
         square_pad: int = 0,
     ) -> None:
@@ -74,7 +86,7 @@ class FPN(Backbone):
         self._square_pad = square_pad
         self._levels = tuple(levels)
         for name, level in zip(in_features, levels, strict=True):
-            lateral = _conv(shapes[name].channels, out_channels, 1, norm)
+            lateral = _conv(channels_of(shapes[name]), out_channels, 1, norm)
             self.add_module(f"fpn_lateral{level}", lateral)
             self.add_module(f"fpn_output{level}", _conv(out_channels, out_channels, 3, norm))
 
@@ -205,7 +217,7 @@ def _init_linear(conv: nn.Conv2d) -> None:
         nn.init.zeros_(conv.bias)
 
 
-def build_fpn(cfg: CfgNode, bottom_up: Backbone, top_block: nn.Module | None) -> FPN:
+def build_fpn(cfg: CfgNode, bottom_up: Backbone, top_block: TopBlock | None) -> FPN:
     """Build a pyramid on `bottom_up` from ``MODEL.FPN``."""
     return FPN(
         bottom_up=bottom_up,
@@ -235,6 +247,5 @@ def p6p7_block(cfg: CfgNode, bottom_up: Backbone) -> LastLevelP6P7:
     source = cfg.MODEL.FPN.TOP_BLOCK_IN_FEATURE
     channels = cfg.MODEL.FPN.OUT_CHANNELS
     shapes = bottom_up.output_shape()
-    return LastLevelP6P7(
-        shapes[source].channels if source in shapes else channels, channels, source
-    )
+    in_channels = channels_of(shapes[source]) if source in shapes else channels
+    return LastLevelP6P7(in_channels, channels, source)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lucidet.config import CfgNode
 from lucidet.layers import CNNBlockBase, ShapeSpec
-from lucidet.modeling.backbone.backbone import Backbone
+from lucidet.modeling.backbone.backbone import Backbone, channels_of
 from lucidet.modeling.backbone.build import BACKBONE_REGISTRY
 from lucidet.modeling.backbone.resnet_blocks import (
     BasicBlock,
@@ -62,7 +62,7 @@ class ResNet(Backbone):
 
     def __init__(
         self,
-        stem: nn.Module,
+        stem: CNNBlockBase,
         stages: Sequence[Sequence[CNNBlockBase]],
         num_classes: int | None = None,
         out_features: Sequence[str] | None = None,
@@ -159,8 +159,11 @@ class ResNet(Backbone):
         Returns:
             The net itself.
         """
-        for part in [[self.stem], *self.stages][:freeze_at]:
-            for block in part:
+        if freeze_at >= 1:
+            self.stem.freeze()
+        for stage in self.stages[: max(freeze_at - 1, 0)]:
+            for block in stage.children():
+                assert isinstance(block, CNNBlockBase)
                 block.freeze()
         return self
 
@@ -284,7 +287,7 @@ def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
 
     names = ["stem", "res2", "res3", "res4", "res5"]
     wanted = [names.index(name) for name in resnets.OUT_FEATURES if name in names]
-    stem = BasicStem(input_shape.channels, resnets.STEM_OUT_CHANNELS, norm)
+    stem = BasicStem(channels_of(input_shape), resnets.STEM_OUT_CHANNELS, norm)
     stages = []
     in_channels = resnets.STEM_OUT_CHANNELS
     # stages that nobody asked for aren't made: C4 takes no res5

@@ -198,7 +198,7 @@ class DeformBottleneckBlock(BottleneckBlock):
             dilation=dilation,
         )
         self.deform_modulated = deform_modulated
-        geometry = {
+        geometry: dict[str, Any] = {
             "stride": 1 if stride_in_1x1 else stride,
             "dilation": dilation,
         }
@@ -210,8 +210,8 @@ class DeformBottleneckBlock(BottleneckBlock):
             padding=dilation,
             **geometry,
         )
-        nn.init.zeros_(self.conv2_offset.weight)
-        nn.init.zeros_(self.conv2_offset.bias)
+        for parameter in self.conv2_offset.parameters():
+            nn.init.zeros_(parameter)
         self.conv2 = _conv(
             bottleneck_channels,
             bottleneck_channels,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lucidet.config import CfgNode
 from lucidet.layers import FrozenBatchNorm2d, ShapeSpec
-from lucidet.modeling.backbone.backbone import Backbone
+from lucidet.modeling.backbone.backbone import Backbone, channels_of
 from lucidet.modeling.backbone.build import BACKBONE_REGISTRY
 from lucidet.modeling.backbone.fpn import FPN, LastLevelMaxPool, build_fpn, p6p7_block
 from lucidet.utils.registry import nearest_names
@@ -97,7 +97,7 @@ def _create(name: str, in_channels: int, pretrained: bool, out_indices: Sequence
             f"MODEL.TIMM.NAME {name!r} needs timm, which isn't installed: "
             "pip install 'lucidet[timm]'"
         ) from error
-    options = {"out_indices": tuple(out_indices)} if out_indices else {}
+    options: dict[str, Any] = {"out_indices": tuple(out_indices)} if out_indices else {}
     try:
         return timm.create_model(
             name, pretrained=pretrained, features_only=True, in_chans=in_channels, **options
@@ -117,7 +117,7 @@ def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
     return TimmBackbone(
         timm.NAME,
         out_indices=timm.OUT_INDICES,
-        in_channels=input_shape.channels,
+        in_channels=channels_of(input_shape),
         pretrained=timm.PRETRAINED,
         norm=timm.NORM,
     )
