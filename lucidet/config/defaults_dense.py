@@ -61,13 +61,11 @@ def _add_atss(_C: CN) -> None:
     _C.MODEL.ATSS.OCTAVE = 2.0
     # Pixels of the image for a cell of each level
     _C.MODEL.ATSS.ANCHOR_STRIDES = (8, 16, 32, 64, 128)
-    # Anchors further outside the image than this many pixels don't train; -1: all train
-    _C.MODEL.ATSS.STRADDLE_THRESH = 0
     # Deformable convolution in the last layer of each tower
     _C.MODEL.ATSS.USE_DCN_IN_TOWER = False
     # Which anchors are positive: ATSS, TOPK, IoU, or SSC (FCOS' ranges of size)
     _C.MODEL.ATSS.POSITIVE_TYPE = "ATSS"
-    # Anchors of each level nearest to the object's centre: candidates of ATSS, positives of TOPK
+    # ATSS: cells of each level nearest to an object's centre, its candidates; TOPK: an object's positives
     _C.MODEL.ATSS.TOPK = 9
     # For POSITIVE_TYPE IoU: as MODEL.RETINANET
     _C.MODEL.ATSS.IOU_THRESHOLDS = [0.4, 0.5]
@@ -106,7 +104,7 @@ def _add_fcos(_C: CN) -> None:
     # Focal loss: weight of positives against negatives, and exponent
     _C.MODEL.FCOS.FOCAL_LOSS_ALPHA = 0.25
     _C.MODEL.FCOS.FOCAL_LOSS_GAMMA = 2.0
-    # At test, for each level: class scores above this, at most so many, then NMS by class
-    _C.MODEL.FCOS.SCORE_THRESH_TEST = 0.05
+    # At test, for each level: scores (with centerness) above this, at most so many, then NMS by class
+    _C.MODEL.FCOS.SCORE_THRESH_TEST = 0.2
     _C.MODEL.FCOS.TOPK_CANDIDATES_TEST = 1000
     _C.MODEL.FCOS.NMS_THRESH_TEST = 0.6

@@ -1,6 +1,17 @@
 """Assigners: which object each anchor has to find."""
 
 from lucidet.modeling.assigners.assignment import Assigner, Assignment
+from lucidet.modeling.assigners.atss import ATSSAssigner, CenteredMaxIoUAssigner, TopKAssigner
 from lucidet.modeling.assigners.max_iou import MaxIoUAssigner, assign
+from lucidet.modeling.assigners.scale_range import ScaleRangeAssigner
 
-__all__ = ["Assigner", "Assignment", "MaxIoUAssigner", "assign"]
+__all__ = [
+    "ATSSAssigner",
+    "Assigner",
+    "Assignment",
+    "CenteredMaxIoUAssigner",
+    "MaxIoUAssigner",
+    "ScaleRangeAssigner",
+    "TopKAssigner",
+    "assign",
+]

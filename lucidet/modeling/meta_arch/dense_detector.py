@@ -1,0 +1,310 @@
+"""One-stage detectors: the spine from images to losses or detections.
+
+A dense detector supplies its head, its assigner and ``losses()``; nothing else.
+"""
+
+# N images, L levels, A anchors a cell, R_l = HWA anchors of level l, R anchors in all, K classes,
+# M objects, P positives
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from lucidet.layers import batched_nms
+from lucidet.modeling.assigners import Assigner, assign
+from lucidet.modeling.backbone import Backbone
+from lucidet.modeling.box_regression import BoxCoder
+from lucidet.modeling.matcher import Matcher
+from lucidet.modeling.meta_arch.detector import Detector, Record
+from lucidet.structures import Boxes, ImageList, Instances
+from lucidet.utils import comm
+from lucidet.utils.probe import probe
+
+__all__ = ["DenseDetector", "mean_over_ranks", "permute_to_N_HWA_K"]
+
+
+def permute_to_N_HWA_K(tensor: Tensor, K: int) -> Tensor:
+    """Reorder a head's map (N, A * K, H, W) into one row an anchor: (N, HWA, K)."""
+    if tensor.dim() != 4 or tensor.shape[1] % K:
+        raise ValueError(f"expected a map (N, A * {K}, H, W), got {tuple(tensor.shape)}")
+    n, _, height, width = tensor.shape
+    # (N, AK, H, W) -> (N, A, K, H, W) -> (N, H, W, A, K) -> (N, HWA, K)
+    return tensor.view(n, -1, K, height, width).permute(0, 3, 4, 1, 2).reshape(n, -1, K)
+
+
+def mean_over_ranks(value: Tensor) -> Tensor:
+    """Return the mean of a scalar over all processes; itself where there is one."""
+    world = comm.get_world_size()
+    if world == 1:
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total / world
+
+
+class DenseDetector(Detector):
+    """A head that predicts at every anchor of every level at once."""
+
+    #: number of classes, K
+    num_classes: int
+    assigner: Assigner | Matcher
+    anchor_generator: nn.Module
+    box2box_transform: BoxCoder
+    test_score_thresh: float
+    test_topk_candidates: int
+    test_nms_thresh: float
+    max_detections_per_image: int
+    #: a box's width is x2 - x1 + 1; see `docs/decisions`
+    legacy_plus_one = False
+    loss_normalizer: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: nn.Module,
+        head_in_features: list[str] | None = None,
+        *,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+    ) -> None:
+        """
+        Args:
+            backbone: images (N, C, H, W) -> dict of features.
+            head: list of features -> a list over levels for each kind of prediction: logits
+                (N, A * K, H, W), box deltas (N, A * 4, H, W), possibly centerness (N, A, H, W).
+            head_in_features: the levels that the head sees; default: all, in the backbone's order.
+            pixel_mean: one entry a channel, in the units of the images (0..255).
+            pixel_std: likewise.
+        """
+        super().__init__(backbone, pixel_mean, pixel_std)
+        self.head = head
+        self.head_in_features = head_in_features or list(backbone.output_shape())
+        self.metrics: dict[str, Tensor] = {}
+
+    def forward(self, batched_inputs: list[Record]) -> dict[str, Tensor] | list[Record]:
+        """Return the losses at training, the detections at test.
+
+        Args:
+            batched_inputs: one dict an image:
+                image: (C, H, W), 0..255, channels in the order of INPUT.FORMAT.
+                instances: at training, with `gt_boxes` (XYXY, pixels of `image`), `gt_classes`.
+                height, width: of the image that detections are wanted for; default: `image`'s.
+
+        Returns:
+            At training a dict of scalar losses. At test one dict an image, whose `instances` have
+            `pred_boxes`, `scores`, `pred_classes`, highest score first.
+        """
+        self._check(batched_inputs, self.num_classes)
+        images = self.preprocess_image(batched_inputs)
+        features = self._features(images)
+        levels = [features[name] for name in self.head_in_features]
+        predictions = self.head(levels)
+        if self.training:
+            objects = self._gt_instances(batched_inputs)
+            return self.forward_training(images, levels, predictions, objects)
+        results = self.forward_inference(images, levels, predictions)
+        return self._postprocess(results, batched_inputs, images.image_sizes)
+
+    def forward_training(
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        predictions: Sequence[list[Tensor]],
+        gt_instances: list[Instances],
+    ) -> dict[str, Tensor]:
+        """Return the losses: anchors, then who has to find what, then how well it was found."""
+        logits, deltas, *centerness = self._rows(predictions)
+        anchors = self.anchor_generator(features)
+        gt_labels, gt_boxes = self.label_anchors(anchors, gt_instances)
+        return self.losses(anchors, logits, gt_labels, deltas, gt_boxes, *centerness)
+
+    def losses(
+        self,
+        anchors: list[Boxes],
+        pred_logits: list[Tensor],
+        gt_labels: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        gt_boxes: list[Tensor],
+        *pred_centerness: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """Return the scalar losses.
+
+        Args:
+            anchors: per level, R_l boxes, the same for all images.
+            pred_logits: per level (N, R_l, K).
+            gt_labels: per image (R,), the class of the object; K: background; -1: ignored.
+            pred_anchor_deltas: per level (N, R_l, 4).
+            gt_boxes: per image (R, 4), the object; valid where the label is in 0..K-1.
+            pred_centerness: for heads that have it, per level (N, R_l) logits.
+        """
+        raise NotImplementedError
+
+    def forward_inference(
+        self, images: ImageList, features: list[Tensor], predictions: Sequence[list[Tensor]]
+    ) -> list[Instances]:
+        """Return per image the detections in the frame of the resized image."""
+        logits, deltas, *centerness = self._rows(predictions)
+        anchors = self.anchor_generator(features)
+        results = []
+        for image, size in enumerate(images.image_sizes):
+            scores = self.scores(
+                [level[image] for level in logits],
+                *[[level[image] for level in kind] for kind in centerness],
+            )
+            found = self._decode_multi_level_predictions(
+                anchors,
+                scores,
+                [level[image] for level in deltas],
+                self.test_score_thresh,
+                self.test_topk_candidates,
+                size,
+            )
+            results.append(self._suppress(found, image))
+        return results
+
+    def scores(self, logits: list[Tensor], *centerness: list[Tensor]) -> list[Tensor]:
+        """Return one image's scores per level (R_l, K) in 0..1, from logits of the same shape."""
+        return [level.sigmoid() for level in logits]
+
+    @torch.no_grad()
+    def label_anchors(
+        self, anchors: list[Boxes], gt_instances: list[Instances]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return per image each anchor's class (R,) and the box of its object (R, 4).
+
+        Returns:
+            labels: 0..K-1, K for background, -1 for ignored.
+            boxes: valid only where the label is in 0..K-1.
+        """
+        labels, boxes = [], []
+        for image, instances in enumerate(gt_instances):
+            objects, classes = instances.gt_boxes, instances.gt_classes
+            result = assign(self.assigner, anchors, objects)
+            if len(objects) > 0:
+                label = classes[result.matched_idxs].masked_fill(
+                    result.labels == 0, self.num_classes
+                )
+                label.masked_fill_(result.labels == -1, -1)
+                box = objects.tensor[result.matched_idxs]
+            else:
+                label = torch.where(result.labels == 0, self.num_classes, -1)
+                box = objects.tensor.new_zeros(len(label), 4)
+            labels.append(label)
+            boxes.append(box)
+            probe(
+                "dense.assign",
+                image=image,
+                matched_idxs=result.matched_idxs,
+                labels=result.labels,
+                quality=result.quality,
+                gt_boxes=objects,
+                gt_classes=classes,
+                anchors=anchors,
+            )
+        return labels, boxes
+
+    def _rows(self, predictions: Sequence[list[Tensor]]) -> list[list[Tensor]]:
+        """Return logits (N, R_l, K), deltas (N, R_l, 4) and possibly centerness (N, R_l)."""
+        widths = [self.num_classes, 4, 1][: len(predictions)]
+        rows = self._transpose_dense_predictions(predictions, widths)
+        rows[2:] = [[level.squeeze(-1) for level in kind] for kind in rows[2:]]
+        probe("dense.head", **dict(zip(("logits", "deltas", "centerness"), rows, strict=False)))
+        return rows
+
+    def _transpose_dense_predictions(
+        self, predictions: Sequence[list[Tensor]], dims_per_anchor: list[int]
+    ) -> list[list[Tensor]]:
+        """Return each kind of prediction as one row an anchor, per level (N, R_l, dims)."""
+        if len(predictions) != len(dims_per_anchor):
+            raise ValueError(
+                f"the head gave {len(predictions)} kinds of prediction, expected "
+                f"{len(dims_per_anchor)}"
+            )
+        return [
+            [permute_to_N_HWA_K(level, dims) for level in kind]
+            for kind, dims in zip(predictions, dims_per_anchor, strict=True)
+        ]
+
+    @torch.no_grad()
+    def _ema_update(
+        self, name: str, value: Tensor | float, initial_value: float, momentum: float = 0.9
+    ) -> Tensor:
+        """Return (and keep as attribute `name`) a moving average over training iterations.
+
+        It stays out of the state dict, as detectron2's weights don't have it, and on the device,
+        so that no step waits for its value.
+        """
+        if not hasattr(self, name):
+            self.register_buffer(
+                name, torch.tensor(float(initial_value), device=self.device), False
+            )
+        average = getattr(self, name) * momentum + value * (1 - momentum)
+        setattr(self, name, average)
+        return average
+
+    def _decode_per_level_predictions(
+        self,
+        anchors: Boxes,
+        pred_scores: Tensor,
+        pred_deltas: Tensor,
+        score_thresh: float,
+        topk_candidates: int,
+        image_size: tuple[int, int],
+    ) -> Instances:
+        """Return the best candidates of one level, highest score first; not clipped.
+
+        Args:
+            anchors: R_l boxes.
+            pred_scores: (R_l, K); a row can become several candidates, one a class.
+            pred_deltas: (R_l, 4), decoded for the candidates only.
+            score_thresh: candidates score more than this.
+            topk_candidates: at most so many.
+            image_size: height, width.
+        """
+        index = (pred_scores > score_thresh).nonzero()  # (candidates, 2): anchor, class
+        scores = pred_scores[index[:, 0], index[:, 1]]
+        scores, best = scores.topk(min(topk_candidates, len(scores)))
+        row, classes = index[best].unbind(dim=1)
+        boxes = self.box2box_transform.apply_deltas(pred_deltas[row], anchors.tensor[row])
+        return Instances(image_size, pred_boxes=Boxes(boxes), scores=scores, pred_classes=classes)
+
+    def _decode_multi_level_predictions(
+        self,
+        anchors: list[Boxes],
+        pred_scores: list[Tensor],
+        pred_deltas: list[Tensor],
+        score_thresh: float,
+        topk_candidates: int,
+        image_size: tuple[int, int],
+    ) -> Instances:
+        """Return the best candidates of each level, level after level; see the method above."""
+        per_level = [
+            self._decode_per_level_predictions(
+                level, scores, deltas, score_thresh, topk_candidates, image_size
+            )
+            for level, scores, deltas in zip(anchors, pred_scores, pred_deltas, strict=True)
+        ]
+        return Instances.cat(per_level)
+
+    def _suppress(self, found: Instances, image: int) -> Instances:
+        """Clip the candidates, keep the best of those that overlap, at most the allowed number."""
+        height, width = found.image_size
+        boxes, scores, classes = found.pred_boxes.tensor, found.scores, found.pred_classes
+        last = 1 if self.legacy_plus_one else 0  # a legacy pixel column W would be outside
+        limit = boxes.new_tensor([width - last, height - last, width - last, height - last])
+        boxes = torch.minimum(boxes.clamp(min=0), limit)
+        probe("dense.candidates", image=image, boxes=boxes, scores=scores, classes=classes)
+        wide = boxes + boxes.new_tensor([0, 0, last, last])
+        keep = batched_nms(wide, scores, classes, self.test_nms_thresh)
+        keep = keep[: self.max_detections_per_image]
+        probe("detections.nms", image=image, boxes=boxes, scores=scores, classes=classes, keep=keep)
+        return Instances(
+            found.image_size,
+            pred_boxes=Boxes(boxes[keep]),
+            scores=scores[keep],
+            pred_classes=classes[keep],
+        )

@@ -1,0 +1,119 @@
+"""What every detector does before its first layer and after its last."""
+
+# N images, C channels, H x W of the padded batch
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lucidet.modeling.backbone import Backbone
+from lucidet.modeling.meta_arch.inputs import check_inputs
+from lucidet.modeling.postprocessing import detector_postprocess
+from lucidet.structures import ImageList, Instances
+from lucidet.utils.probe import probe
+
+__all__ = ["Detector", "Record"]
+
+#: one image's entry of a batch: `image`, at training `instances`, and what names the image
+Record = dict[str, Any]
+
+
+class Detector(nn.Module):
+    """A backbone and the statistics of its images; the spines of both families stand on it."""
+
+    backbone: Backbone
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(
+        self, backbone: Backbone, pixel_mean: Sequence[float], pixel_std: Sequence[float]
+    ) -> None:
+        """
+        Args:
+            backbone: images (N, C, H, W) -> dict of features.
+            pixel_mean: one entry a channel, in the units of the images (0..255).
+            pixel_std: likewise.
+
+        Raises:
+            ValueError: means for another number of channels than deviations.
+        """
+        super().__init__()
+        if len(pixel_mean) != len(pixel_std):
+            raise ValueError(
+                f"MODEL.PIXEL_MEAN has {len(pixel_mean)} channels, but MODEL.PIXEL_STD has "
+                f"{len(pixel_std)}; both need one entry a channel"
+            )
+        self.backbone = backbone
+        # not persistent: detectron2's weights don't hold them, the config does
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and where it moves its inputs."""
+        return self.pixel_mean.device
+
+    def preprocess_image(self, batched_inputs: Sequence[Record]) -> ImageList:
+        """Return the images normalised and padded to one size, on the model's device.
+
+        Args:
+            batched_inputs: each with `image` (C, H, W), 0..255, channels as in INPUT.FORMAT.
+        """
+        images = [record["image"].to(self.device, non_blocking=True) for record in batched_inputs]
+        images = [(image - self.pixel_mean) / self.pixel_std for image in images]
+        batch = ImageList.from_tensors(
+            images,
+            self.backbone.size_divisibility,
+            padding_constraints=self.backbone.padding_constraints,
+        )
+        probe("input.batch", images=batch.tensor, image_sizes=batch.image_sizes)
+        return batch
+
+    def _check(self, batched_inputs: list[Record], num_classes: int | None = None) -> None:
+        """Refuse, by name, inputs that could only fail further down."""
+        check_inputs(
+            batched_inputs,
+            num_channels=len(self.pixel_mean),
+            training=self.training,
+            num_classes=num_classes,
+        )
+
+    def _gt_instances(self, batched_inputs: Sequence[Record]) -> list[Instances] | None:
+        """Return the images' objects on the model's device, or None where none are given."""
+        if "instances" not in batched_inputs[0]:
+            return None
+        return [record["instances"].to(self.device) for record in batched_inputs]
+
+    def _features(self, images: ImageList) -> dict[str, Tensor]:
+        features = self.backbone(images.tensor)
+        probe("backbone.features", features=features)
+        return features
+
+    @staticmethod
+    def _postprocess(
+        instances: list[Instances],
+        batched_inputs: list[Record],
+        image_sizes: list[tuple[int, int]],
+    ) -> list[Record]:
+        """Scale detections to the size asked for; `image_sizes` are those without padding."""
+        results = []
+        for image, (detections, record, (height, width)) in enumerate(
+            zip(instances, batched_inputs, image_sizes, strict=True)
+        ):
+            scaled = detector_postprocess(
+                detections, record.get("height", height), record.get("width", width)
+            )
+            results.append({"instances": scaled})
+            if scaled.has("scores"):
+                probe(
+                    "detections.final",
+                    image=image,
+                    boxes=scaled.pred_boxes.tensor,
+                    scores=scaled.scores,
+                    classes=scaled.pred_classes,
+                )
+        return results

@@ -1,0 +1,181 @@
+"""FCOS: Tian et al. 2019, Fully Convolutional One-Stage Object Detection (arXiv 1904.01355).
+
+With the authors' later improvements: positives near the objects' centres, GIoU loss, distances in
+strides, centerness from the box tower.
+"""
+
+# N images, R_l locations of level l, R locations in all, K classes, P positives
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lucidet.config import CfgNode, configurable
+from lucidet.layers import giou_loss
+from lucidet.modeling.anchor_generator import DefaultAnchorGenerator
+from lucidet.modeling.assigners import Assigner, ScaleRangeAssigner
+from lucidet.modeling.backbone import Backbone, build_backbone
+from lucidet.modeling.box_regression import Box2BoxTransformLinear, BoxCoder
+from lucidet.modeling.meta_arch.build import META_ARCH_REGISTRY
+from lucidet.modeling.meta_arch.centerness import centerness_of, scores_with_centerness
+from lucidet.modeling.meta_arch.dense_detector import DenseDetector
+from lucidet.modeling.meta_arch.dense_head import CenternessHead
+from lucidet.modeling.meta_arch.dense_losses import combine, focal_loss_sum, gather_positives
+from lucidet.structures import Boxes
+
+__all__ = ["FCOS"]
+
+
+@META_ARCH_REGISTRY.register()
+class FCOS(DenseDetector):
+    """No shapes to choose: every location predicts its distances to the object's four sides.
+
+    A location is handled as an anchor of one stride's size.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        head: nn.Module,
+        head_in_features: list[str],
+        anchor_generator: nn.Module,
+        assigner: Assigner,
+        num_classes: int,
+        box2box_transform: BoxCoder | None = None,
+        focal_loss_alpha: float = 0.25,
+        focal_loss_gamma: float = 2.0,
+        test_score_thresh: float = 0.2,
+        test_topk_candidates: int = 1000,
+        test_nms_thresh: float = 0.6,
+        max_detections_per_image: int = 100,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        input_format: str = "BGR",
+    ) -> None:
+        """
+        Args:
+            backbone, head, head_in_features, pixel_mean, pixel_std: see :class:`DenseDetector`.
+            anchor_generator: list of features -> list of Boxes, one stride wide.
+            assigner: of :mod:`lucidet.modeling.assigners`; a positive's centre lies in its object.
+            num_classes: K, without background.
+            box2box_transform: between boxes and deltas; default: distances in strides.
+            focal_loss_alpha, focal_loss_gamma: weight of positives, and exponent.
+            test_score_thresh: detections score more than this, centerness included.
+            test_topk_candidates: of a level, before NMS.
+            test_nms_thresh: IoU, within a class.
+            max_detections_per_image: after NMS.
+            input_format: "BGR" or "RGB", for whoever draws the images.
+        """
+        super().__init__(
+            backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
+        )
+        self.num_classes = num_classes
+        self.anchor_generator = anchor_generator
+        self.box2box_transform = box2box_transform or Box2BoxTransformLinear(normalize_by_size=True)
+        self.assigner = assigner
+        self.focal_loss_alpha = focal_loss_alpha
+        self.focal_loss_gamma = focal_loss_gamma
+        self.test_score_thresh = test_score_thresh
+        self.test_topk_candidates = test_topk_candidates
+        self.test_nms_thresh = test_nms_thresh
+        self.max_detections_per_image = max_detections_per_image
+        self.input_format = input_format
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Return the arguments of ``__init__``."""
+        fcos = cfg.MODEL.FCOS
+        backbone = build_backbone(cfg)
+        shapes = [backbone.output_shape()[name] for name in fcos.IN_FEATURES]
+        strides = [shape.stride for shape in shapes]
+        bounds = list(fcos.SIZES_OF_INTEREST)
+        if len(bounds) != len(shapes) - 1:
+            raise ValueError(
+                f"MODEL.FCOS.SIZES_OF_INTEREST {bounds} separates {len(bounds) + 1} levels, but "
+                f"MODEL.FCOS.IN_FEATURES has {len(shapes)}"
+            )
+        return {
+            "backbone": backbone,
+            "head": CenternessHead(
+                input_shape=shapes,
+                num_classes=fcos.NUM_CLASSES,
+                conv_dims=[shapes[0].channels] * fcos.NUM_CONVS,
+                norm=fcos.NORM,
+                prior_prob=fcos.PRIOR_PROB,
+                positive_deltas=True,
+            ),
+            "head_in_features": fcos.IN_FEATURES,
+            "anchor_generator": DefaultAnchorGenerator(
+                sizes=[[stride] for stride in strides],
+                aspect_ratios=[[1.0]],
+                strides=strides,
+                offset=0.5,
+            ),
+            "assigner": ScaleRangeAssigner(
+                list(zip([-1, *bounds], [*bounds, math.inf], strict=True)),
+                strides,
+                fcos.CENTER_SAMPLING_RADIUS or None,
+            ),
+            "num_classes": fcos.NUM_CLASSES,
+            "focal_loss_alpha": fcos.FOCAL_LOSS_ALPHA,
+            "focal_loss_gamma": fcos.FOCAL_LOSS_GAMMA,
+            "test_score_thresh": fcos.SCORE_THRESH_TEST,
+            "test_topk_candidates": fcos.TOPK_CANDIDATES_TEST,
+            "test_nms_thresh": fcos.NMS_THRESH_TEST,
+            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "input_format": cfg.INPUT.FORMAT,
+        }
+
+    def losses(  # type: ignore[override]
+        self,
+        anchors: list[Boxes],
+        pred_logits: list[Tensor],
+        gt_labels: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        gt_boxes: list[Tensor],
+        pred_centerness: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """Return `loss_fcos_cls`, `loss_fcos_loc` and `loss_fcos_ctr`.
+
+        All three are sums divided by a moving average of this process's number of positives.
+        """
+        labels = torch.stack(gt_labels)  # (N, R)
+        positives = gather_positives(anchors, labels, gt_boxes, self.num_classes)
+        normalizer = self._ema_update("loss_normalizer", float(max(len(positives), 1)), 300)
+
+        central = centerness_of(positives.anchors, positives.objects)
+        boxes = self.box2box_transform.apply_deltas(
+            positives.pick(pred_anchor_deltas), positives.anchors
+        )
+        cls_sum = focal_loss_sum(
+            pred_logits, labels, positives, self.focal_loss_alpha, self.focal_loss_gamma
+        )
+        box_sum = giou_loss(boxes, positives.objects, reduction="sum")
+        centerness_sum = F.binary_cross_entropy_with_logits(
+            positives.pick(pred_centerness), central, reduction="sum"
+        )
+        self.metrics["num_pos_anchors"] = normalizer.new_tensor(len(positives) / len(gt_labels))
+        return combine(
+            {
+                "loss_fcos_cls": (cls_sum, normalizer, 1.0),
+                "loss_fcos_loc": (box_sum, normalizer, 1.0),
+                "loss_fcos_ctr": (centerness_sum, normalizer, 1.0),
+            }
+        )
+
+    def scores(self, logits: list[Tensor], *centerness: list[Tensor]) -> list[Tensor]:
+        """Return one image's scores per level (R_l, K)."""
+        return [
+            scores_with_centerness(level, central)
+            for level, central in zip(logits, centerness[0], strict=True)
+        ]

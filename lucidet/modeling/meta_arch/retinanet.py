@@ -1,0 +1,184 @@
+"""RetinaNet: Lin et al. 2017, Focal Loss for Dense Object Detection (arXiv 1708.02002)."""
+
+# N images, R_l anchors of level l, R anchors in all, K classes
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lucidet.config import CfgNode, configurable
+from lucidet.modeling.anchor_generator import build_anchor_generator
+from lucidet.modeling.assigners import Assigner
+from lucidet.modeling.backbone import Backbone, build_backbone
+from lucidet.modeling.box_regression import (
+    Box2BoxTransform,
+    BoxCoder,
+    _dense_box_regression_loss,
+)
+from lucidet.modeling.legacy import GrownObjects, LegacyBox2BoxTransform
+from lucidet.modeling.matcher import Matcher
+from lucidet.modeling.meta_arch.build import META_ARCH_REGISTRY
+from lucidet.modeling.meta_arch.dense_detector import DenseDetector
+from lucidet.modeling.meta_arch.dense_head import RetinaNetHead
+from lucidet.modeling.meta_arch.dense_losses import combine, focal_loss_sum, gather_positives
+from lucidet.structures import Boxes, Instances
+
+__all__ = ["RetinaNet", "RetinaNetHead"]
+
+
+@META_ARCH_REGISTRY.register()
+class RetinaNet(DenseDetector):
+    """Anchors of nine shapes a cell, labelled by IoU, classified with the focal loss."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        head: nn.Module,
+        head_in_features: list[str],
+        anchor_generator: nn.Module,
+        box2box_transform: BoxCoder,
+        anchor_matcher: Matcher | Assigner,
+        num_classes: int,
+        focal_loss_alpha: float = 0.25,
+        focal_loss_gamma: float = 2.0,
+        smooth_l1_beta: float = 0.0,
+        box_reg_loss_type: str = "smooth_l1",
+        test_score_thresh: float = 0.05,
+        test_topk_candidates: int = 1000,
+        test_nms_thresh: float = 0.5,
+        max_detections_per_image: int = 100,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        vis_period: int = 0,
+        input_format: str = "BGR",
+        legacy_plus_one: bool = False,
+    ) -> None:
+        """
+        Args:
+            backbone, head, head_in_features, pixel_mean, pixel_std: see :class:`DenseDetector`.
+            anchor_generator: list of features -> list of Boxes.
+            box2box_transform: between boxes and deltas.
+            anchor_matcher: a Matcher, or an assigner of :mod:`lucidet.modeling.assigners`.
+            num_classes: K, without background.
+            focal_loss_alpha, focal_loss_gamma: weight of positives, and exponent.
+            smooth_l1_beta: where L1 begins; 0 is plain L1.
+            box_reg_loss_type: "smooth_l1", "giou", "diou" or "ciou".
+            test_score_thresh: detections score more than this.
+            test_topk_candidates: of a level, before NMS.
+            test_nms_thresh: IoU, within a class.
+            max_detections_per_image: after NMS.
+            vis_period: iterations between two drawings of a training loop; 0: none.
+            input_format: "BGR" or "RGB", for whoever draws the images.
+            legacy_plus_one: clip and suppress boxes whose width is x2 - x1 + 1; the coder and the
+                matcher must be of that convention too.
+        """
+        super().__init__(
+            backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
+        )
+        self.num_classes = num_classes
+        self.anchor_generator = anchor_generator
+        self.box2box_transform = box2box_transform
+        self.anchor_matcher = self.assigner = anchor_matcher
+        self.focal_loss_alpha = focal_loss_alpha
+        self.focal_loss_gamma = focal_loss_gamma
+        self.smooth_l1_beta = smooth_l1_beta
+        self.box_reg_loss_type = box_reg_loss_type
+        self.test_score_thresh = test_score_thresh
+        self.test_topk_candidates = test_topk_candidates
+        self.test_nms_thresh = test_nms_thresh
+        self.max_detections_per_image = max_detections_per_image
+        self.vis_period = vis_period
+        self.input_format = input_format
+        self.legacy_plus_one = legacy_plus_one
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Return the arguments of ``__init__``."""
+        backbone = build_backbone(cfg)
+        retinanet = cfg.MODEL.RETINANET
+        shapes = [backbone.output_shape()[name] for name in retinanet.IN_FEATURES]
+        matcher: Matcher | Assigner = Matcher(
+            retinanet.IOU_THRESHOLDS, retinanet.IOU_LABELS, allow_low_quality_matches=True
+        )
+        coder = Box2BoxTransform
+        if cfg.MODEL.LEGACY_PLUS_ONE:
+            matcher, coder = GrownObjects(matcher), LegacyBox2BoxTransform
+        return {
+            "backbone": backbone,
+            "head": RetinaNetHead(cfg, shapes),
+            "head_in_features": retinanet.IN_FEATURES,
+            "anchor_generator": build_anchor_generator(cfg, shapes),
+            "box2box_transform": coder(weights=retinanet.BBOX_REG_WEIGHTS),
+            "anchor_matcher": matcher,
+            "num_classes": retinanet.NUM_CLASSES,
+            "focal_loss_alpha": retinanet.FOCAL_LOSS_ALPHA,
+            "focal_loss_gamma": retinanet.FOCAL_LOSS_GAMMA,
+            "smooth_l1_beta": retinanet.SMOOTH_L1_LOSS_BETA,
+            "box_reg_loss_type": retinanet.BBOX_REG_LOSS_TYPE,
+            "test_score_thresh": retinanet.SCORE_THRESH_TEST,
+            "test_topk_candidates": retinanet.TOPK_CANDIDATES_TEST,
+            "test_nms_thresh": retinanet.NMS_THRESH_TEST,
+            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "vis_period": cfg.VIS_PERIOD,
+            "input_format": cfg.INPUT.FORMAT,
+            "legacy_plus_one": cfg.MODEL.LEGACY_PLUS_ONE,
+        }
+
+    def losses(  # type: ignore[override]
+        self,
+        anchors: list[Boxes],
+        pred_logits: list[Tensor],
+        gt_labels: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        gt_boxes: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """Return `loss_cls` and `loss_box_reg`; see :meth:`DenseDetector.losses`.
+
+        Both are sums divided by a moving average of the number of positives in this process, which
+        is smoother than each batch's own.
+        """
+        labels = torch.stack(gt_labels)  # (N, R)
+        positives = gather_positives(anchors, labels, gt_boxes, self.num_classes)
+        normalizer = self._ema_update("loss_normalizer", float(max(len(positives), 1)), 100)
+        cls_sum = focal_loss_sum(
+            pred_logits, labels, positives, self.focal_loss_alpha, self.focal_loss_gamma
+        )
+        box_sum = _dense_box_regression_loss(
+            anchors,
+            self.box2box_transform,
+            pred_anchor_deltas,
+            gt_boxes,
+            (labels >= 0) & (labels < self.num_classes),
+            box_reg_loss_type=self.box_reg_loss_type,
+            smooth_l1_beta=self.smooth_l1_beta,
+        )
+        self.metrics["num_pos_anchors"] = normalizer.new_tensor(len(positives) / len(gt_labels))
+        return combine(
+            {"loss_cls": (cls_sum, normalizer, 1.0), "loss_box_reg": (box_sum, normalizer, 1.0)}
+        )
+
+    def inference_single_image(
+        self,
+        anchors: list[Boxes],
+        box_cls: list[Tensor],
+        box_delta: list[Tensor],
+        image_size: tuple[int, int],
+    ) -> Instances:
+        """Return one image's detections from scores (R_l, K) and deltas (R_l, 4) per level."""
+        found = self._decode_multi_level_predictions(
+            anchors,
+            box_cls,
+            box_delta,
+            self.test_score_thresh,
+            self.test_topk_candidates,
+            image_size,
+        )
+        return self._suppress(found, image=0)
