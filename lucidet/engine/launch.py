@@ -93,10 +93,7 @@ def _processes_of_this_machine(asked: int) -> int:
         )
     if asked > 0 and not there:
         what = "1 process" if asked == 1 else f"{asked} processes"
-        message = f"{asked} GPU(s) asked for, but there is none: running {what} on the CPU"
-        logger.warning(message)
-        if not logger.hasHandlers():  # loggers are set up later, in the processes
-            print(message)
+        logger.warning(f"{asked} GPU(s) asked for, but there is none: running {what} on the CPU")
     return max(asked, 1)
 
 
@@ -176,10 +173,15 @@ def _run_in_group(
     try:
         comm.create_local_process_group(local_size)
         comm.synchronize()
-        return main_func(*args)
+        result = main_func(*args)
+        # rank 0 keeps the store through which the others still talk: nobody leaves early
+        comm.synchronize()
+        return result
     except Exception:
         if rank != 0:  # rank 0 has a console; the others' tracebacks would be lost under torchrun
             traceback.print_exc()
         raise
     finally:
+        # a group that outlives this call would join its threads while Python is shutting down
+        comm._LOCAL_PROCESS_GROUP = comm._GLOO_GROUP = None
         dist.destroy_process_group()

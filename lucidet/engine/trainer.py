@@ -213,6 +213,7 @@ class DefaultTrainer(TrainerBase):
             hooks.EMAHook(self.ema, self.model) if self.ema else None,
             self._precise_bn(),
             hooks.RandomState(),
+            hooks.DataPosition(self.data_loader, cfg.SOLVER.IMS_PER_BATCH),
             keeper if is_main else None,
             self._validation_loss(),
             hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate),

@@ -13,10 +13,11 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from lucidet.engine import hooks
 from lucidet.engine.launch import launch
 from lucidet.engine.parallel import create_ddp_model
 from lucidet.utils import comm
-from tests.engine.toy import ToyDetector, losses_of, make_trainer
+from tests.engine.toy import ToyDetector, losses_of, make_trainer, record
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="meant for machines without GPU")
@@ -25,10 +26,29 @@ needs_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="meant for mach
 def train(out: str, accumulate: int = 1) -> None:
     model = create_ddp_model(ToyDetector())
     trainer = make_trainer(model, batch=8 // accumulate, accumulate=accumulate)
-    trainer.train(0, 5)
+    # an uneven share: 3 images of one process, 2 + 1 of two
+    images = [[record(n)] for n in range(3)][comm.get_rank() :: comm.get_world_size()]
+
+    def evaluate() -> Any:  # only the main process has results
+        return {"bbox": {"AP": 1.0}} if comm.is_main_process() else {}
+
+    trainer.register_hooks(
+        [
+            hooks.ValidationLoss(2, model, images),
+            hooks.EvalHook(1, evaluate),
+            hooks.EarlyStopping(1, 4),
+        ]
+    )
+    trainer.train(0, 8)
+    assert trainer.iter == 4, "every process stops there"
     if comm.is_main_process():
+        validation = [v for v, _ in trainer.storage.history("validation/loss_cls").values()]
         weights = {k.removeprefix("module."): v.tolist() for k, v in model.state_dict().items()}
-        result = {"losses": losses_of(trainer), "weights": weights, "world": comm.get_world_size()}
+        result = {
+            "losses": losses_of(trainer) + validation,
+            "weights": weights,
+            "world": comm.get_world_size(),
+        }
         Path(out).write_text(json.dumps(result))
 
 
@@ -88,7 +108,8 @@ def test_torchrun_is_joined(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", str(program), str(tmp_path)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "PYTHONPATH": path}
     subprocess.run(command, check=True, env=env, timeout=120, capture_output=True)
     assert (tmp_path / "0").read_text() == "0 2 0 gloo"
     assert (tmp_path / "1").read_text() == "1 2 1 gloo"

@@ -6,10 +6,10 @@ from lucidet.engine.hooks.basic import (
     LRScheduler,
     PeriodicCheckpointer,
     PeriodicWriter,
-    RandomState,
 )
 from lucidet.engine.hooks.evaluation import BestCheckpointer, EarlyStopping, EvalHook
 from lucidet.engine.hooks.profiling import AutogradProfiler, TorchMemoryStats, TorchProfiler
+from lucidet.engine.hooks.resuming import DataPosition, RandomState
 from lucidet.engine.hooks.validation import ValidationLoss
 from lucidet.engine.hooks.weights import EMAHook, PreciseBN
 from lucidet.engine.trainer_base import HookBase
@@ -18,6 +18,7 @@ __all__ = [
     "AutogradProfiler",
     "BestCheckpointer",
     "CallbackHook",
+    "DataPosition",
     "EMAHook",
     "EarlyStopping",
     "EvalHook",

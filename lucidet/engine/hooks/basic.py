@@ -1,4 +1,4 @@
-"""Hooks of every training: time, learning rate, checkpoints, writers, random state."""
+"""Hooks of every training: time, learning rate, checkpoints, writers."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import datetime
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import torch
 
 from lucidet.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
 from lucidet.engine.finite import require_finite_weights
-from lucidet.engine.random_state import random_state, set_random_state
 from lucidet.engine.trainer_base import HookBase
-from lucidet.utils import comm
 from lucidet.utils.events import EventWriter
 
 logger = logging.getLogger(__name__)
@@ -212,30 +209,3 @@ class LRScheduler(HookBase):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         logger.info("Loading the learning-rate schedule from state_dict")
         self.scheduler.load_state_dict(state_dict)
-
-
-class RandomState(HookBase):
-    """Stores the states of the random number generators, so that a resumed run draws on.
-
-    Exact for one process that loads its own data. Worker processes and the other ranks of a
-    distributed run start their generators anew.
-    """
-
-    def __init__(self) -> None:
-        self._to_restore: Mapping[str, Any] | None = None
-
-    def state_dict(self) -> dict[str, Any]:
-        return random_state()
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        self._to_restore = state_dict
-
-    def before_step(self) -> None:
-        if self._to_restore is None:
-            return
-        with suppress(AttributeError):
-            # making the loader's iterator draws a number, which the first run did at its start
-            _ = getattr(self.trainer, "_trainer", self.trainer)._data_loader_iter
-        state, self._to_restore = self._to_restore, None
-        if comm.get_world_size() == 1:
-            set_random_state(state)
