@@ -145,8 +145,8 @@ class CfgNode(TrackedNode):
         from lucidet.config import dialect
 
         content = read_config(str(cfg_filename), self._open_cfg)
-        if dialect.is_dialect(content.values):
-            content = dialect.translate(content, str(cfg_filename)).content
+        if state_of(self).closed and dialect.is_dialect(content.values, self._known()):
+            content = dialect.translate_and_tell(content, str(cfg_filename))
         _check_version(content, str(cfg_filename))
         self._merge(content.values, lambda key: content.origins.get(key, str(cfg_filename)))
 

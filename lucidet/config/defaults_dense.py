@@ -65,7 +65,8 @@ def _add_atss(_C: CN) -> None:
     _C.MODEL.ATSS.USE_DCN_IN_TOWER = False
     # Which anchors are positive: ATSS, TOPK, IoU, or SSC (FCOS' ranges of size)
     _C.MODEL.ATSS.POSITIVE_TYPE = "ATSS"
-    # ATSS: cells of each level nearest to an object's centre, its candidates; TOPK: an object's positives
+    # ATSS: the candidates of an object, the cells of each level nearest to its centre; TOPK: its
+    # positives
     _C.MODEL.ATSS.TOPK = 9
     # For POSITIVE_TYPE IoU: as MODEL.RETINANET
     _C.MODEL.ATSS.IOU_THRESHOLDS = [0.4, 0.5]
@@ -104,7 +105,8 @@ def _add_fcos(_C: CN) -> None:
     # Focal loss: weight of positives against negatives, and exponent
     _C.MODEL.FCOS.FOCAL_LOSS_ALPHA = 0.25
     _C.MODEL.FCOS.FOCAL_LOSS_GAMMA = 2.0
-    # At test, for each level: scores (with centerness) above this, at most so many, then NMS by class
+    # At test, for each level: scores (with centerness) above this, at most so many, then NMS by
+    # class
     _C.MODEL.FCOS.SCORE_THRESH_TEST = 0.2
     _C.MODEL.FCOS.TOPK_CANDIDATES_TEST = 1000
     _C.MODEL.FCOS.NMS_THRESH_TEST = 0.6

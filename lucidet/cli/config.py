@@ -1,0 +1,107 @@
+"""``lucidet config``: show effective values with their origin, check and translate files."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from typing import Any
+
+from lucidet.cli.arguments import checked_overrides
+
+DESCRIPTION = """\
+  show       every effective value and where it was set: default, FILE:LINE or command line
+  check      read a file and say whether lucidet builds what it asks for
+  translate  print a file in maskrcnn-benchmark's, FCOS' or ATSS' names in lucidet's
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "config",
+        help="show, check and translate config files",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, text in {"show": "effective values with origins", "check": "check a config"}.items():
+        action = actions.add_parser(name, help=text)
+        action.add_argument("--config-file", default="", metavar="FILE", help="YAML config file")
+        if name == "show":
+            action.add_argument(
+                "--changed", action="store_true", help="only values that are not the default"
+            )
+        action.add_argument(
+            "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="changes of the config"
+        )
+    action = actions.add_parser("translate", help="maskrcnn-benchmark's names into lucidet's")
+    action.add_argument("file", metavar="FILE", help="YAML config file")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.action == "translate":
+        return translate(args.file)
+    cfg = _load(args.config_file, args.opts)
+    if args.action == "check":
+        return check(cfg)
+    show(cfg, changed_only=args.changed)
+    return 0
+
+
+def _load(config_file: str, opts: list[str]) -> Any:
+    from lucidet.config import get_cfg
+
+    logging.basicConfig(format="%(message)s")  # notes of a translation
+    cfg = get_cfg()
+    if config_file:
+        cfg.merge_from_file(config_file)
+    cfg.merge_from_list(checked_overrides(opts))
+    return cfg
+
+
+def show(cfg: Any, changed_only: bool = False) -> None:
+    """Print ``KEY: value  # origin`` for each key, sorted."""
+    from lucidet.config.values import to_yaml
+
+    rows = []
+    for key, node in sorted(cfg._leaves(), key=lambda leaf: leaf[0]):
+        origin = cfg.origin(key)
+        if origin != "default" or not changed_only:
+            rows.append((f"{key}: {to_yaml(node._raw(key.rpartition('.')[2]))}", origin))
+    width = max((len(text) for text, _ in rows if len(text) <= 72), default=0)
+    for text, origin in rows:
+        print(f"{text:<{width}}  # {origin}")
+
+
+def check(cfg: Any) -> int:
+    """Say whether lucidet builds what the config asks for; return the exit code."""
+    from lucidet.config.checks import check_supported
+
+    try:
+        check_supported(cfg)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE}: nothing that is not built")
+    return 0
+
+
+def translate(file: str) -> int:
+    """Print a file in lucidet's names; what has no counterpart goes to the error stream."""
+    from lucidet.config import CfgNode, dialect, get_cfg
+    from lucidet.config.files import read_config
+
+    content = read_config(file)
+    cfg = get_cfg()
+    if not dialect.is_dialect(content.values, cfg._known()):
+        raise ValueError(
+            f"{file} is not in maskrcnn-benchmark's names (no CONV_BODY, RPN_ONLY, ATSS_ON ...); "
+            "if it is in detectron2's, it needs no translation"
+        )
+    translated, notes = dialect.translate(content, file)
+    cfg._merge(translated.values, lambda key: translated.origins.get(key, file))
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(f"# translated from {file}")
+    print(CfgNode({**translated.values, "VERSION": 2}).dump(), end="")
+    return 0
