@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from lucidet.data.build import check_num_classes
+from lucidet.data import MetadataCatalog
 
 logger = logging.getLogger(__name__)
 
@@ -16,6 +16,7 @@ _NUM_CLASSES_SECTION = {
     "ATSS": "ATSS",
     "FCOS": "FCOS",
 }
+SHOWN_CLASSES = 5
 
 
 def check_classes_of_training_data(cfg: Any) -> None:
@@ -27,9 +28,20 @@ def check_classes_of_training_data(cfg: Any) -> None:
         ValueError: they differ.
     """
     section = _NUM_CLASSES_SECTION.get(cfg.MODEL.META_ARCHITECTURE)
-    if section is not None:
-        key = f"MODEL.{section}.NUM_CLASSES"
-        check_num_classes(cfg.MODEL[section].NUM_CLASSES, cfg.DATASETS.TRAIN, key)
+    if section is None:
+        return
+    expected = cfg.MODEL[section].NUM_CLASSES
+    for name in cfg.DATASETS.TRAIN:
+        # known once the annotations have been read
+        classes = MetadataCatalog.get(name).get("thing_classes", None)
+        if classes is None or len(classes) == expected:
+            continue
+        shown = ", ".join([*classes[:SHOWN_CLASSES], *(["..."] if classes[SHOWN_CLASSES:] else [])])
+        raise ValueError(
+            f"MODEL.{section}.NUM_CLASSES is {expected}, but data set {name!r} has "
+            f"{len(classes)} classes ({shown}); set MODEL.{section}.NUM_CLASSES {len(classes)} "
+            f"(background is not counted)"
+        )
 
 
 def report_unread_keys(cfg: Any) -> None:

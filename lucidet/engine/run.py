@@ -14,7 +14,6 @@ from lucidet.config import CfgNode, get_cfg
 from lucidet.engine.setup import default_setup
 from lucidet.engine.trainer import DefaultTrainer
 from lucidet.evaluation import verify_results
-from lucidet.modeling import GeneralizedRCNNWithTTA
 from lucidet.utils import comm
 
 logger = logging.getLogger(__name__)
@@ -60,6 +59,8 @@ def evaluate(cfg: CfgNode, resume: bool = False) -> Any:
 
 def test_with_tta(cfg: CfgNode, model: nn.Module) -> OrderedDict[str, Any]:
     """Evaluate with test-time augmentation; each task's name ends in ``_TTA``."""
+    from lucidet.modeling import GeneralizedRCNNWithTTA
+
     logger.info("Running inference with test-time augmentation ...")
     results = DefaultTrainer.test(cfg, GeneralizedRCNNWithTTA(cfg, model))
     return OrderedDict((f"{task}_TTA", metrics) for task, metrics in results.items())

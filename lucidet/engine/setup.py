@@ -93,11 +93,10 @@ def on_available_device(cfg: CfgNode) -> CfgNode:
         `cfg`, changed in place, frozen as it was.
     """
     device = torch.device(cfg.MODEL.DEVICE)
-    there = {
-        "cuda": torch.cuda.is_available,
-        "mps": torch.backends.mps.is_available,
-    }.get(device.type, lambda: True)()
-    if not there:
+    missing = (device.type == "cuda" and not torch.cuda.is_available()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing:
         logging.getLogger(__name__).warning(
             "MODEL.DEVICE is %r, but there is no such device: running on the CPU", cfg.MODEL.DEVICE
         )

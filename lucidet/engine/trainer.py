@@ -102,8 +102,9 @@ class DefaultTrainer(TrainerBase):
             optimizer=optimizer,
             scheduler=self.scheduler,
             trainer=_RunState(weakref.proxy(self)),
-            **({"ema": self.ema} if self.ema else {}),
         )
+        if self.ema:
+            self.checkpointer.add_checkpointable("ema", self.ema)
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self._last_eval_results: Mapping[str, Any] | None = None
