@@ -76,5 +76,6 @@ def find_sampler(loader: Any) -> Any:
         sampler = getattr(loader, "sampler", None)
         if hasattr(sampler, "go_to"):
             return sampler
-        loader = getattr(loader, "dataset", None) or getattr(loader, "batches", None)
+        # no `or`: the truth of a loader is its length, and a training loader has none
+        loader = getattr(loader, "dataset", getattr(loader, "batches", None))
     return None
