@@ -39,6 +39,9 @@ def _add_retinanet(_C: CN) -> None:
     _C.MODEL.RETINANET.SMOOTH_L1_LOSS_BETA = 0.1
     # smooth_l1, giou, diou or ciou
     _C.MODEL.RETINANET.BBOX_REG_LOSS_TYPE = "smooth_l1"
+    # Losses are divided by the number of positives: "ema", a moving average over iterations;
+    # "batch", this batch's; "image", each image's own, then the mean of the images (torchvision)
+    _C.MODEL.RETINANET.LOSS_NORMALIZER = "ema"
 
 
 def _add_atss(_C: CN) -> None:
@@ -110,3 +113,11 @@ def _add_fcos(_C: CN) -> None:
     _C.MODEL.FCOS.SCORE_THRESH_TEST = 0.2
     _C.MODEL.FCOS.TOPK_CANDIDATES_TEST = 1000
     _C.MODEL.FCOS.NMS_THRESH_TEST = 0.6
+    # Losses are divided by the number of positives: "ema", a moving average over iterations;
+    # "batch", this batch's (torchvision)
+    _C.MODEL.FCOS.LOSS_NORMALIZER = "ema"
+    # Where a location lies in its cell, in strides: 0.5 the middle, 0.0 the corner (torchvision)
+    _C.MODEL.FCOS.OFFSET = 0.5
+    # A learnt factor of each level's distances, as in the paper; detectron2 and torchvision have
+    # none
+    _C.MODEL.FCOS.LEARN_SCALES = False

@@ -12,6 +12,9 @@ def add_backbone(_C: CN) -> None:
     _C.MODEL.BACKBONE.NAME = "build_resnet_backbone"
     # Freeze this many stages of the five (stem, res2 ... res5); 0 trains all
     _C.MODEL.BACKBONE.FREEZE_AT = 2
+    # Pad images to multiples of this, pixels, for a ResNet without a pyramid (torchvision: 32);
+    # 0: no padding. A pyramid pads by itself.
+    _C.MODEL.BACKBONE.SIZE_DIVISIBILITY = 0
 
     _C.MODEL.RESNETS = CN()
     # Layers: 18, 34, 50, 101 or 152
@@ -22,6 +25,8 @@ def add_backbone(_C: CN) -> None:
     _C.MODEL.RESNETS.NUM_GROUPS = 1
     # FrozenBN, BN, SyncBN or GN
     _C.MODEL.RESNETS.NORM = "FrozenBN"
+    # Added to the variance in BN and FrozenBN; 0.0 for torchvision's COCO weights of version 1
+    _C.MODEL.RESNETS.NORM_EPS = 1e-5
     # Channels of one group in res2; doubled in each later stage
     _C.MODEL.RESNETS.WIDTH_PER_GROUP = 64
     # Stride 2 in the 1x1 convolution (MSRA's weights) or in the 3x3 (all others)
@@ -48,6 +53,18 @@ def add_backbone(_C: CN) -> None:
     _C.MODEL.FPN.FUSE_TYPE = "sum"
     # Where P6 and P7 of the one-stage detectors start: "res5" (RetinaNet) or "p5" (ATSS, FCOS)
     _C.MODEL.FPN.TOP_BLOCK_IN_FEATURE = "res5"
+    # Numbers of the levels, one for each of IN_FEATURES; empty: log2 of their strides. Given, maps
+    # may have equal strides, as the last two of MobileNetV3 in torchvision's detectors.
+    _C.MODEL.FPN.LEVELS = []
+
+    # For build_mobilenet_backbone and build_mobilenet_fpn_backbone: MobileNetV3 large
+    _C.MODEL.MOBILENET = CN()
+    # Maps that come out, among c0 ... c5 at strides 2, 4, 8, 16, 32, 32
+    _C.MODEL.MOBILENET.OUT_FEATURES = ["c4", "c5"]
+    # FrozenBN or BN
+    _C.MODEL.MOBILENET.NORM = "FrozenBN"
+    # Added to the variance: 1e-5 in torchvision's detectors, 1e-3 in its classifiers
+    _C.MODEL.MOBILENET.NORM_EPS = 1e-5
 
     # For build_timm_backbone, build_timm_fpn_backbone, build_retinanet_timm_fpn_backbone
     _C.MODEL.TIMM = CN()
@@ -74,6 +91,11 @@ def add_anchors_and_rpn(_C: CN) -> None:
     _C.MODEL.ANCHOR_GENERATOR.ANGLES = [[-90, 0, 90]]
     # Centre of the first anchor in strides from the image's corner, 0 <= OFFSET < 1
     _C.MODEL.ANCHOR_GENERATOR.OFFSET = 0.0
+    # Round the anchors' corners to whole pixels (torchvision)
+    _C.MODEL.ANCHOR_GENERATOR.ROUND = False
+    # Cells lie floor(image's side / cells along it) pixels apart, as measured on each batch
+    # (torchvision), instead of the map's nominal stride
+    _C.MODEL.ANCHOR_GENERATOR.MEASURE_STRIDES = False
 
     _C.MODEL.PROPOSAL_GENERATOR = CN()
     # RPN (PrecomputedProposals and RRPN are not built)
@@ -112,6 +134,11 @@ def add_anchors_and_rpn(_C: CN) -> None:
     _C.MODEL.RPN.POST_NMS_TOPK_TEST = 1000
     # A box whose IoU with a better one is above this is dropped
     _C.MODEL.RPN.NMS_THRESH = 0.7
+    # Candidates whose objectness, 0..1, is below this don't enter NMS; 0: all do
+    _C.MODEL.RPN.SCORE_THRESH = 0.0
+    # Divide the losses by the anchors really sampled (torchvision) instead of
+    # BATCH_SIZE_PER_IMAGE * images; they differ where an image has too few anchors
+    _C.MODEL.RPN.NORMALIZE_BY_SAMPLED = False
     # Channels of the head's 3x3 convolutions, one number each; -1: as many as come in
     _C.MODEL.RPN.CONV_DIMS = [-1]
 
@@ -135,6 +162,9 @@ def add_roi_heads(_C: CN) -> None:
     _C.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.05
     # A detection whose IoU with a better one of its class is above this is dropped
     _C.MODEL.ROI_HEADS.NMS_THRESH_TEST = 0.5
+    # Detections narrower or lower than this after clipping, pixels of the resized image, are
+    # dropped before NMS (torchvision: 0.01); 0: none are
+    _C.MODEL.ROI_HEADS.MIN_BOX_SIZE_TEST = 0.0
     # Objects join the proposals at training
     _C.MODEL.ROI_HEADS.PROPOSAL_APPEND_GT = True
 

@@ -89,3 +89,15 @@ def _likeness(a: str, b: str) -> float:
 def _closest(name: str, keys: list[str], limit: int, cutoff: float) -> list[str]:
     rated = sorted(((_likeness(name, leaf(key)), key) for key in keys), key=lambda r: -r[0])
     return [key for likeness, key in rated[:limit] if likeness >= cutoff]
+
+
+def closest_names(name: str, names: Sequence[str]) -> str:
+    """Return a sentence with the names most like `name`.
+
+    >>> closest_names("retinanet_R_50_FPN_2x", ["retinanet_R_50_FPN_1x", "rpn_R_50_C4_1x"])
+    'the nearest is retinanet_R_50_FPN_1x'
+    """
+    close = difflib.get_close_matches(name, names, n=3)
+    if not close:
+        return f"there are {', '.join(sorted(names)[:5])} ..."
+    return f"the nearest {'is' if len(close) == 1 else 'are'} {', '.join(close)}"

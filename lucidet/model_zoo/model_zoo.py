@@ -1,0 +1,120 @@
+"""Find a config by its path below configs/, and the weights that detectron2 published for it.
+
+Names and behaviour of `detectron2.model_zoo`, for box detectors.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lucidet.config import CfgNode, get_cfg
+from lucidet.config.suggestions import closest_names
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["get", "get_checkpoint_url", "get_config", "get_config_file"]
+
+_ADDRESS = "https://dl.fbaipublicfiles.com/detectron2/"
+
+# config -> number of the training run / file; licence of the weights: CC BY-SA 3.0
+_WEIGHTS = {
+    "COCO-Detection/faster_rcnn_R_50_C4_1x": "137257644/model_final_721ade.pkl",
+    "COCO-Detection/faster_rcnn_R_50_DC5_1x": "137847829/model_final_51d356.pkl",
+    "COCO-Detection/faster_rcnn_R_50_FPN_1x": "137257794/model_final_b275ba.pkl",
+    "COCO-Detection/faster_rcnn_R_50_C4_3x": "137849393/model_final_f97cb7.pkl",
+    "COCO-Detection/faster_rcnn_R_50_DC5_3x": "137849425/model_final_68d202.pkl",
+    "COCO-Detection/faster_rcnn_R_50_FPN_3x": "137849458/model_final_280758.pkl",
+    "COCO-Detection/faster_rcnn_R_101_C4_3x": "138204752/model_final_298dad.pkl",
+    "COCO-Detection/faster_rcnn_R_101_DC5_3x": "138204841/model_final_3e0943.pkl",
+    "COCO-Detection/faster_rcnn_R_101_FPN_3x": "137851257/model_final_f6e8b1.pkl",
+    "COCO-Detection/faster_rcnn_X_101_32x8d_FPN_3x": "139173657/model_final_68b088.pkl",
+    "COCO-Detection/retinanet_R_50_FPN_1x": "190397773/model_final_bfca0b.pkl",
+    "COCO-Detection/retinanet_R_50_FPN_3x": "190397829/model_final_5bd44e.pkl",
+    "COCO-Detection/retinanet_R_101_FPN_3x": "190397697/model_final_971ab9.pkl",
+    "COCO-Detection/rpn_R_50_C4_1x": "137258005/model_final_450694.pkl",
+    "COCO-Detection/rpn_R_50_FPN_1x": "137258492/model_final_02ce48.pkl",
+    "COCO-Detection/fast_rcnn_R_50_FPN_1x": "137635226/model_final_e5f7ce.pkl",
+}
+
+
+def get_checkpoint_url(config_path: str) -> str:
+    """Return the address of the weights that detectron2 trained with a config.
+
+    Args:
+        config_path: below configs/, such as ``COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml``.
+
+    Raises:
+        RuntimeError: detectron2 published none.
+
+    >>> url = get_checkpoint_url("COCO-Detection/retinanet_R_50_FPN_1x.yaml")
+    >>> url.removeprefix("https://dl.fbaipublicfiles.com/detectron2/COCO-Detection/")
+    'retinanet_R_50_FPN_1x/190397773/model_final_bfca0b.pkl'
+    """
+    name = str(config_path).removesuffix(".yaml")
+    if name not in _WEIGHTS:
+        raise RuntimeError(
+            f"there are no published weights for {config_path}; "
+            f"{closest_names(name, list(_WEIGHTS))}"
+        )
+    return f"{_ADDRESS}{name}/{_WEIGHTS[name]}"
+
+
+def get_config_file(config_path: str) -> str:
+    """Return the file of a config that comes with lucidet.
+
+    Args:
+        config_path: below configs/, such as ``COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml``.
+
+    Raises:
+        RuntimeError: there is no such config; names the nearest.
+    """
+    folder = _configs_folder()
+    file = folder / config_path
+    if not file.is_file():
+        names = [path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml")]
+        raise RuntimeError(f"no config {config_path}; {closest_names(str(config_path), names)}")
+    return os.fspath(file)
+
+
+def _configs_folder() -> Path:
+    """Return configs/: in the package, or beside it where the checkout cannot hold a link."""
+    inside = Path(__file__).parent / "configs"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "configs"
+
+
+def get_config(config_path: str, trained: bool = False) -> CfgNode:
+    """Return the config of that name.
+
+    Args:
+        config_path: see :func:`get_config_file`.
+        trained: let MODEL.WEIGHTS be the detector that detectron2 trained, not the backbone that
+            training starts from.
+    """
+    cfg = get_cfg()
+    cfg.merge_from_file(get_config_file(config_path))
+    if trained:
+        cfg.MODEL.WEIGHTS = get_checkpoint_url(config_path)
+    return cfg
+
+
+def get(config_path: str, trained: bool = False, device: str | None = None) -> nn.Module:
+    """Return a model with its weights, in training mode.
+
+    Args:
+        config_path, trained: see :func:`get_config`.
+        device: instead of the config's; None is the GPU where there is one, else the CPU.
+    """
+    import torch
+
+    from lucidet.checkpoint import DetectionCheckpointer
+    from lucidet.modeling import build_model
+
+    cfg = get_config(config_path, trained)
+    if device is not None or not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = device or "cpu"
+    model = build_model(cfg)
+    DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+    return model
