@@ -143,6 +143,10 @@ def build_batch_data_loader(
     return batches if collate_fn is None else _CollatedBatches(batches, collate_fn)
 
 
+def _default_mapper(cfg: Any, is_train: bool) -> Mapper:
+    return DatasetMapper(cfg, is_train)  # type: ignore[call-arg, arg-type]  # @configurable
+
+
 def _train_sampler_from_config(cfg: Any, records: Any) -> Sampler[int] | None:
     name = cfg.DATALOADER.SAMPLER_TRAIN
     logger.info("training sampler: %s", name)
@@ -180,7 +184,7 @@ def _train_loader_from_config(
     return {
         "dataset": dataset,
         "sampler": _train_sampler_from_config(cfg, dataset) if sampler is None else sampler,
-        "mapper": DatasetMapper(cfg, True) if mapper is None else mapper,
+        "mapper": _default_mapper(cfg, True) if mapper is None else mapper,
         "total_batch_size": cfg.SOLVER.IMS_PER_BATCH,
         "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         "num_workers": cfg.DATALOADER.NUM_WORKERS,
@@ -238,7 +242,7 @@ def _test_loader_from_config(
     dataset = get_detection_dataset_dicts(dataset_name, filter_empty=False)
     return {
         "dataset": dataset,
-        "mapper": DatasetMapper(cfg, False) if mapper is None else mapper,
+        "mapper": _default_mapper(cfg, False) if mapper is None else mapper,
         "num_workers": cfg.DATALOADER.NUM_WORKERS,
         "batch_size": cfg.TEST.BATCH_SIZE,
         "sampler": None if isinstance(dataset, IterableDataset) else InferenceSampler(len(dataset)),

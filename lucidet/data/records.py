@@ -64,7 +64,7 @@ def get_detection_dataset_dicts(
             "no data set named: set DATASETS.TRAIN (or DATASETS.TEST), "
             "as in DATASETS.TRAIN \"('coco_2017_train',)\""
         )
-    loaded = {name: DatasetCatalog.get(name) for name in names}
+    loaded: dict[str, Any] = {name: DatasetCatalog.get(name) for name in names}
     for name, records in loaded.items():
         if not len(records):
             raise ValueError(f"data set {name!r} has no images; check its annotation file")

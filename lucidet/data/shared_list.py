@@ -55,7 +55,8 @@ class SharedList(Sequence):
         index %= count
         start = int(self._ends[index - 1]) if index else 0
         stop = int(self._ends[index])
-        return pickle.loads(memoryview(self._bytes[start:stop].numpy()))
+        item: Any = self._bytes[start:stop].numpy()  # a view: nothing is copied before loading
+        return pickle.loads(item)
 
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))

@@ -26,7 +26,7 @@ def category_colors(count: int) -> list[list[int]]:
     """Return `count` RGB colours (0..255) that differ well from their neighbours.
 
     >>> category_colors(2)
-    [[242, 72, 72], [72, 120, 242]]
+    [[242, 73, 73], [73, 122, 242]]
     """
     golden = 0.618034  # steps of the golden ratio never come near a hue used shortly before
     colors = []

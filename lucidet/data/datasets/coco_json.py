@@ -110,7 +110,7 @@ def _check_references(content: dict[str, Any], file: str, key: str, section: str
     wrong = [a for a in content["annotations"] if a[key] not in known]
     if wrong:
         first = wrong[0]
-        ids = sorted(known, key=str)
+        ids = sorted(known, key=lambda i: (type(i).__name__, i))
         listed = f"{ids[:10]}{' ...' if len(ids) > 10 else ''}"
         raise ValueError(
             f"annotation file {file}: annotation {first.get('id', '(no id)')} has {key} "

@@ -45,6 +45,6 @@ class GroupedBatchSampler(BatchSampler):
                 group.clear()
 
     def __len__(self) -> int:
-        raise NotImplementedError(
+        raise TypeError(
             "the number of batches is not known before: it depends on the groups' sizes"
         )

@@ -84,7 +84,9 @@ class RandomCrop_CategoryAreaConstraint(Augmentation):
         self.ignored_category = ignored_category
         self.crop_aug = RandomCrop(crop_type, crop_size)
 
-    def get_transform(self, image: np.ndarray, sem_seg: np.ndarray) -> Transform:
+    def get_transform(self, image: np.ndarray, sem_seg: np.ndarray | None) -> Transform:
+        if sem_seg is None:
+            raise ValueError("this crop needs a label map: AugInput(image, sem_seg=...)")
         for _ in range(10):
             crop = self.crop_aug.get_transform(image)
             labels, counts = np.unique(crop.apply_segmentation(sem_seg), return_counts=True)

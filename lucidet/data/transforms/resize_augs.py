@@ -73,12 +73,13 @@ class Resize(Augmentation):
     def __init__(
         self, shape: int | Sequence[int], interp: int = BILINEAR, *, fast: bool = False
     ) -> None:
-        self.shape = (shape, shape) if isinstance(shape, int) else tuple(shape)
+        self.shape = (shape, shape) if isinstance(shape, int) else (shape[0], shape[1])
         self.interp, self.fast = interp, fast
 
     def get_transform(self, image: np.ndarray) -> Transform:
         h, w = image.shape[:2]
-        return ResizeTransform(h, w, *self.shape, self.interp, fast=self.fast)
+        new_h, new_w = self.shape
+        return ResizeTransform(h, w, new_h, new_w, self.interp, fast=self.fast)
 
 
 class ResizeShortestEdge(Augmentation):
