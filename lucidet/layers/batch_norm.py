@@ -261,7 +261,10 @@ NORMS: dict[str, Callable[..., nn.Module]] = {
 
 
 def get_norm(
-    norm: str | Callable[[int], nn.Module] | None, out_channels: int, *, eps: float | None = None
+    norm: str | Callable[[int], nn.Module | None] | None,
+    out_channels: int,
+    *,
+    eps: float | None = None,
 ) -> nn.Module | None:
     """Make a normalisation layer.
 

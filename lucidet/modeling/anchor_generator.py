@@ -108,7 +108,13 @@ class _GridAnchorGenerator(nn.Module):
     box_dim: int
     _boxes: type[Boxes]
 
-    def __init__(self, strides: Sequence[int], offset: float, **cell: PerLevel) -> None:
+    def __init__(
+        self,
+        strides: Sequence[int],
+        offset: float,
+        measure_strides: bool = False,
+        **cell: PerLevel,
+    ) -> None:
         """`cell` names what `generate_cell_anchors` takes, for each level or for all."""
         super().__init__()
         if not 0.0 <= offset < 1.0:
@@ -116,6 +122,7 @@ class _GridAnchorGenerator(nn.Module):
         self.strides = list(strides)
         self.num_features = len(self.strides)
         self.offset = offset
+        self.measure_strides = measure_strides
         rows = [_for_each_level(values, self.num_features, name) for name, values in cell.items()]
         for name, levels in zip(cell, rows, strict=True):
             if name != "angles" and any(min(level) <= 0 for level in levels):
@@ -145,17 +152,28 @@ class _GridAnchorGenerator(nn.Module):
     def grid_anchors(self, grid_sizes: Sequence[Sequence[int]]) -> list[Tensor]:
         """Return per level the anchors (R_l, B) of a grid of (height, width) cells."""
         anchors = []
-        levels = zip(grid_sizes, self.strides, self.cell_anchors, strict=True)
-        for (height, width), stride, cell in levels:
+        steps = self._steps(grid_sizes)
+        for (height, width), (down, across), cell in zip(
+            grid_sizes, steps, self.cell_anchors, strict=True
+        ):
             x = (
                 torch.arange(width, device=cell.device, dtype=torch.float32) + self.offset
-            ) * stride
-            y = (
-                torch.arange(height, device=cell.device, dtype=torch.float32) + self.offset
-            ) * stride
+            ) * across
+            y = (torch.arange(height, device=cell.device, dtype=torch.float32) + self.offset) * down
             moves = self.place(x.repeat(height), y.repeat_interleave(width))
             anchors.append((moves[:, None] + cell).flatten(0, 1))  # (HW, A, B) -> (HWA, B)
         return anchors
+
+    def _steps(self, grid_sizes: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+        """Return per level the pixels between cells, down and across.
+
+        A map of 13 cells on an image of 800 pixels has a nominal stride of 64 and a measured one of
+        61. The image's size is that of the finest grid times its stride.
+        """
+        if not self.measure_strides:
+            return [(stride, stride) for stride in self.strides]
+        height, width = (cells * self.strides[0] for cells in grid_sizes[0])
+        return [(height // h, width // w) for h, w in grid_sizes]
 
     def forward(self, features: Sequence[Tensor]) -> list[Boxes]:
         """Return per level R_l anchors in pixels of the padded batch; some reach outside.
@@ -191,6 +209,8 @@ class DefaultAnchorGenerator(_GridAnchorGenerator):
         aspect_ratios: PerLevel,
         strides: Sequence[int],
         offset: float = 0.5,
+        round_corners: bool = False,
+        measure_strides: bool = False,
     ) -> None:
         """
         Args:
@@ -198,11 +218,15 @@ class DefaultAnchorGenerator(_GridAnchorGenerator):
             aspect_ratios: height / width; a list a level, or one list for all levels.
             strides: pixels between cells, a number a level.
             offset: of the centres from the cell's corner, in strides, 0 <= offset < 1.
+            round_corners: the corners around the origin are whole pixels, as in torchvision.
+            measure_strides: cells lie floor(image's side / cells along it) pixels apart, as in
+                torchvision, with the image's side taken from the finest level.
 
         Raises:
             ValueError: lists for another number of levels, or numbers out of range.
         """
-        super().__init__(strides, offset, sizes=sizes, aspect_ratios=aspect_ratios)
+        self.round_corners = round_corners  # needed before the cells are made
+        super().__init__(strides, offset, measure_strides, sizes=sizes, aspect_ratios=aspect_ratios)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict[str, Any]:
@@ -212,6 +236,8 @@ class DefaultAnchorGenerator(_GridAnchorGenerator):
             "aspect_ratios": cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS,
             "strides": [shape.stride for shape in input_shape],
             "offset": cfg.MODEL.ANCHOR_GENERATOR.OFFSET,
+            "round_corners": cfg.MODEL.ANCHOR_GENERATOR.ROUND,
+            "measure_strides": cfg.MODEL.ANCHOR_GENERATOR.MEASURE_STRIDES,
         }
 
     def generate_cell_anchors(  # type: ignore[override]
@@ -219,13 +245,15 @@ class DefaultAnchorGenerator(_GridAnchorGenerator):
         sizes: Sequence[float] = (32, 64, 128, 256, 512),
         aspect_ratios: Sequence[float] = (0.5, 1, 2),
     ) -> Tensor:
-        """Return (A, 4) XYXY in pixels around the origin, not rounded.
+        """Return (A, 4) XYXY in pixels around the origin, rounded only with `round_corners`.
 
         >>> generator = DefaultAnchorGenerator(sizes=[16], aspect_ratios=[1.0], strides=[8])
         >>> generator.generate_cell_anchors([16], [0.25, 1.0]).tolist()
         [[-16.0, -4.0, 16.0, 4.0], [-8.0, -8.0, 8.0, 8.0]]
         """
         half = torch.tensor(_cell_shapes(sizes, aspect_ratios)) / 2
+        if self.round_corners:
+            half = half.round()
         return torch.cat([-half, half], dim=1)
 
     def place(self, x: Tensor, y: Tensor) -> Tensor:
@@ -270,8 +298,9 @@ class RotatedAnchorGenerator(_GridAnchorGenerator):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict[str, Any]:
         """Return the arguments of ``__init__``; `input_shape` gives the strides."""
+        shared = DefaultAnchorGenerator.from_config(cfg, input_shape)
         return {
-            **DefaultAnchorGenerator.from_config(cfg, input_shape),
+            **{name: shared[name] for name in ("sizes", "aspect_ratios", "strides", "offset")},
             "angles": cfg.MODEL.ANCHOR_GENERATOR.ANGLES,
         }
 

@@ -8,11 +8,15 @@ __all__ = ["detector_postprocess"]
 
 
 def detector_postprocess(
-    results: Instances, output_height: int, output_width: int, mask_threshold: float = 0.5
+    results: Instances,
+    output_height: int,
+    output_width: int,
+    mask_threshold: float = 0.5,
+    keep_empty: bool = False,
 ) -> Instances:
     """Return the detections in the frame of another size of the same image.
 
-    Boxes are scaled and clipped; those left without area are dropped.
+    Boxes are scaled and clipped; those left without area are dropped, unless `keep_empty`.
 
     Args:
         results: of one image, in the frame of ``results.image_size``, with `pred_boxes` or
@@ -20,6 +24,7 @@ def detector_postprocess(
         output_height: pixels.
         output_width: pixels.
         mask_threshold: of the foreground in masks; boxes have no use for it.
+        keep_empty: keep boxes without area.
 
     Returns:
         New Instances of size (output_height, output_width).
@@ -41,4 +46,4 @@ def detector_postprocess(
     boxes.scale(width / old_width, height / old_height)
     boxes.clip((height, width))
     output = Instances((height, width), **{**results.get_fields(), names[0]: boxes})
-    return output[boxes.nonempty()]
+    return output if keep_empty else output[boxes.nonempty()]

@@ -7,6 +7,11 @@ from lucidet.modeling.backbone.fpn import (
     build_resnet_fpn_backbone,
     build_retinanet_resnet_fpn_backbone,
 )
+from lucidet.modeling.backbone.mobilenet import (
+    MobileNetV3,
+    build_mobilenet_backbone,
+    build_mobilenet_fpn_backbone,
+)
 from lucidet.modeling.backbone.resnet import (
     BasicStem,
     BottleneckBlock,
@@ -27,10 +32,13 @@ __all__ = [
     "Backbone",
     "BasicStem",
     "BottleneckBlock",
+    "MobileNetV3",
     "ResNet",
     "ResNetBlockBase",
     "TimmBackbone",
     "build_backbone",
+    "build_mobilenet_backbone",
+    "build_mobilenet_fpn_backbone",
     "build_resnet_backbone",
     "build_resnet_fpn_backbone",
     "build_retinanet_resnet_fpn_backbone",

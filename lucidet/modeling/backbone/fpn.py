@@ -5,6 +5,7 @@ et al. 2017 (RetinaNet, arXiv 1708.02002), section 4."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Protocol
@@ -59,6 +60,7 @@ class FPN(Backbone):
         top_block: TopBlock | None = None,
         fuse_type: str = "sum",
         square_pad: int = 0,
+        levels: Sequence[int] = (),
     ) -> None:
         """
         Args:
@@ -70,15 +72,19 @@ class FPN(Backbone):
                 level of the pyramid or a map of `bottom_up`.
             fuse_type: "sum", or "avg" of the lateral map and what comes from above.
             square_pad: see `padding_constraints`.
+            levels: number of each map's level, rising by one; default: log2 of its stride. Where it
+                is given, neighbours may have equal strides.
 
         Raises:
-            ValueError: unknown maps, strides that don't double, another `fuse_type`.
+            ValueError: unknown maps, strides that don't double, another `fuse_type`, `levels` that
+                don't rise by one.
         """
         super().__init__()
         if fuse_type not in ("sum", "avg"):
             raise ValueError(f"MODEL.FPN.FUSE_TYPE must be 'sum' or 'avg', got {fuse_type!r}")
         shapes = bottom_up.output_shape()
-        levels = _levels(shapes, in_features)
+        strides = _strides(shapes, in_features)
+        levels = _levels(strides, in_features, levels)
         self.bottom_up = bottom_up
         self.in_features = tuple(in_features)
         self.top_block = top_block
@@ -90,12 +96,13 @@ class FPN(Backbone):
             self.add_module(f"fpn_lateral{level}", lateral)
             self.add_module(f"fpn_output{level}", _conv(out_channels, out_channels, 3, norm))
 
-        self._size_divisibility = 2 ** levels[-1]
-        if top_block is not None:
-            levels += range(levels[-1] + 1, levels[-1] + 1 + top_block.num_levels)
+        self._size_divisibility = strides[-1]
+        for _ in range(top_block.num_levels if top_block is not None else 0):
+            levels.append(levels[-1] + 1)
+            strides.append(2 * strides[-1])
         self._out_features = [f"p{level}" for level in levels]
         self._out_feature_channels = dict.fromkeys(self._out_features, out_channels)
-        self._out_feature_strides = {f"p{level}": 2**level for level in levels}
+        self._out_feature_strides = dict(zip(self._out_features, strides, strict=True))
 
     @property
     def lateral_convs(self) -> list[nn.Module]:
@@ -178,15 +185,26 @@ class LastLevelP6P7(nn.Module):
         return [p6, self.p7(F.relu(p6))]
 
 
-def _levels(shapes: dict[str, ShapeSpec], in_features: Sequence[str]) -> list[int]:
-    """Return log2 of the strides of `in_features`, which must double from one to the next."""
+def _strides(shapes: dict[str, ShapeSpec], in_features: Sequence[str]) -> list[int]:
+    """Return the strides of `in_features`, which the net below must have."""
     unknown = [name for name in in_features if name not in shapes]
     if unknown or not in_features:
         raise ValueError(
             f"MODEL.FPN.IN_FEATURES {list(in_features)} must be some of the bottom-up net's maps "
             f"{list(shapes)}; with a ResNet, MODEL.RESNETS.OUT_FEATURES names these"
         )
-    strides = [shapes[name].stride or 0 for name in in_features]
+    return [shapes[name].stride or 0 for name in in_features]
+
+
+def _levels(strides: list[int], in_features: Sequence[str], given: Sequence[int]) -> list[int]:
+    """Return the `given` levels, else log2 of the strides, which must double each time."""
+    if given:
+        if len(given) != len(strides) or any(b != a + 1 for a, b in itertools.pairwise(given)):
+            raise ValueError(
+                f"MODEL.FPN.LEVELS {list(given)} must be one number for each of "
+                f"MODEL.FPN.IN_FEATURES {list(in_features)}, rising by one"
+            )
+        return list(given)
     levels = [stride.bit_length() - 1 for stride in strides]
     if any(stride != 2 ** (levels[0] + i) for i, stride in enumerate(strides)):
         raise ValueError(
@@ -226,6 +244,7 @@ def build_fpn(cfg: CfgNode, bottom_up: Backbone, top_block: TopBlock | None) -> 
         norm=cfg.MODEL.FPN.NORM,
         top_block=top_block,
         fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+        levels=cfg.MODEL.FPN.LEVELS,
     )
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lucidet.config import CfgNode
-from lucidet.layers import CNNBlockBase, ShapeSpec
+from lucidet.layers import CNNBlockBase, ShapeSpec, get_norm
 from lucidet.modeling.backbone.backbone import Backbone, channels_of
 from lucidet.modeling.backbone.build import BACKBONE_REGISTRY
 from lucidet.modeling.backbone.resnet_blocks import (
@@ -21,6 +21,7 @@ from lucidet.modeling.backbone.resnet_blocks import (
     BasicStem,
     BottleneckBlock,
     DeformBottleneckBlock,
+    Norm,
 )
 
 __all__ = [
@@ -67,6 +68,7 @@ class ResNet(Backbone):
         num_classes: int | None = None,
         out_features: Sequence[str] | None = None,
         freeze_at: int = 0,
+        size_divisibility: int = 0,
     ) -> None:
         """
         Args:
@@ -76,6 +78,7 @@ class ResNet(Backbone):
             out_features: names of the wanted outputs among "stem", "res2", … and "linear";
                 default: the last.
             freeze_at: see :meth:`freeze`.
+            size_divisibility: images are padded to multiples of this; 0: not padded.
 
         Raises:
             ValueError: an unknown name, or a stage without blocks.
@@ -111,10 +114,16 @@ class ResNet(Backbone):
             nn.init.normal_(self.linear.weight, std=0.01)  # Goyal et al. 2017, section 5.1
             shapes["linear"] = (num_classes, 0)
 
+        self._size_divisibility = size_divisibility
         self._out_features = wanted
         self._out_feature_channels = {name: shape[0] for name, shape in shapes.items()}
         self._out_feature_strides = {name: shape[1] for name, shape in shapes.items()}
         self.freeze(freeze_at)
+
+    @property
+    def size_divisibility(self) -> int:
+        """Images are padded to multiples of this; 0: not padded."""
+        return self._size_divisibility
 
     @property
     def stages(self) -> list[nn.Module]:
@@ -278,7 +287,7 @@ def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
         ValueError: keys that don't go together.
     """
     resnets = cfg.MODEL.RESNETS
-    depth, norm = resnets.DEPTH, resnets.NORM
+    depth, norm = resnets.DEPTH, _norm(resnets)
     blocks = _blocks_per_stage(depth)
     if resnets.RES5_DILATION not in (1, 2):
         raise ValueError(f"MODEL.RESNETS.RES5_DILATION must be 1 or 2, got {resnets.RES5_DILATION}")
@@ -314,7 +323,16 @@ def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
         stages,
         out_features=resnets.OUT_FEATURES,
         freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
+        size_divisibility=cfg.MODEL.BACKBONE.SIZE_DIVISIBILITY,
     )
+
+
+def _norm(resnets: CfgNode) -> Norm:
+    """Return the name of the norm, or what makes it with another epsilon than its own."""
+    name, eps = resnets.NORM, resnets.NORM_EPS
+    if eps == 1e-5 or not name:
+        return name
+    return lambda channels: get_norm(name, channels, eps=eps)
 
 
 def _block(cfg: CfgNode, stage: int, dilation: int) -> tuple[type[CNNBlockBase], dict[str, Any]]:

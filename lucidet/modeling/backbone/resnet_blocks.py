@@ -20,7 +20,7 @@ from lucidet.layers import CNNBlockBase, Conv2d, DeformConv, ModulatedDeformConv
 __all__ = ["BasicBlock", "BasicStem", "BottleneckBlock", "DeformBottleneckBlock"]
 
 #: a name that `get_norm` knows, or what makes a norm from a number of channels
-Norm = str | Callable[[int], nn.Module]
+Norm = str | Callable[[int], nn.Module | None]
 
 
 def _conv(

@@ -28,6 +28,8 @@ class Detector(nn.Module):
     backbone: Backbone
     pixel_mean: Tensor
     pixel_std: Tensor
+    #: detections that clipping leaves without area stay, as in torchvision
+    keep_empty_boxes = False
 
     def __init__(
         self, backbone: Backbone, pixel_mean: Sequence[float], pixel_std: Sequence[float]
@@ -93,8 +95,8 @@ class Detector(nn.Module):
         probe("backbone.features", features=features)
         return features
 
-    @staticmethod
     def _postprocess(
+        self,
         instances: list[Instances],
         batched_inputs: list[Record],
         image_sizes: list[tuple[int, int]],
@@ -105,7 +107,10 @@ class Detector(nn.Module):
             zip(instances, batched_inputs, image_sizes, strict=True)
         ):
             scaled = detector_postprocess(
-                detections, record.get("height", height), record.get("width", width)
+                detections,
+                record.get("height", height),
+                record.get("width", width),
+                keep_empty=self.keep_empty_boxes,
             )
             results.append({"instances": scaled})
             if scaled.has("scores"):

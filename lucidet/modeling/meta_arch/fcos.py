@@ -59,6 +59,8 @@ class FCOS(DenseDetector):
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         input_format: str = "BGR",
+        loss_normalizer: str = "ema",
+        keep_empty_boxes: bool = False,
     ) -> None:
         """
         Args:
@@ -73,7 +75,16 @@ class FCOS(DenseDetector):
             test_nms_thresh: IoU, within a class.
             max_detections_per_image: after NMS.
             input_format: "BGR" or "RGB", for whoever draws the images.
+            loss_normalizer: "ema" or "batch"; see :meth:`losses`.
+            keep_empty_boxes: detections that clipping leaves without area stay.
+
+        Raises:
+            ValueError: another `loss_normalizer`.
         """
+        if loss_normalizer not in ("ema", "batch"):
+            raise ValueError(
+                f"MODEL.FCOS.LOSS_NORMALIZER must be 'ema' or 'batch', got {loss_normalizer!r}"
+            )
         super().__init__(
             backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
         )
@@ -88,6 +99,8 @@ class FCOS(DenseDetector):
         self.test_nms_thresh = test_nms_thresh
         self.max_detections_per_image = max_detections_per_image
         self.input_format = input_format
+        self.normalize_losses_by = loss_normalizer
+        self.keep_empty_boxes = keep_empty_boxes
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -111,13 +124,15 @@ class FCOS(DenseDetector):
                 norm=fcos.NORM,
                 prior_prob=fcos.PRIOR_PROB,
                 positive_deltas=True,
+                learn_scales=fcos.LEARN_SCALES,
             ),
             "head_in_features": fcos.IN_FEATURES,
             "anchor_generator": DefaultAnchorGenerator(
                 sizes=[[stride] for stride in strides],
                 aspect_ratios=[[1.0]],
                 strides=strides,
-                offset=0.5,
+                offset=fcos.OFFSET,
+                measure_strides=cfg.MODEL.ANCHOR_GENERATOR.MEASURE_STRIDES,
             ),
             "assigner": ScaleRangeAssigner(
                 list(zip([-1, *bounds], [*bounds, math.inf], strict=True)),
@@ -134,6 +149,8 @@ class FCOS(DenseDetector):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "input_format": cfg.INPUT.FORMAT,
+            "loss_normalizer": fcos.LOSS_NORMALIZER,
+            "keep_empty_boxes": cfg.TEST.KEEP_EMPTY_BOXES,
         }
 
     def losses(  # type: ignore[override]
@@ -147,11 +164,16 @@ class FCOS(DenseDetector):
     ) -> dict[str, Tensor]:
         """Return `loss_fcos_cls`, `loss_fcos_loc` and `loss_fcos_ctr`.
 
-        All three are sums divided by a moving average of this process's number of positives.
+        All three are sums divided by a moving average of this process's number of positives; with
+        ``loss_normalizer`` "batch" by this batch's number.
         """
         labels = torch.stack(gt_labels)  # (N, R)
         positives = gather_positives(anchors, labels, gt_boxes, self.num_classes)
-        normalizer = self._ema_update("loss_normalizer", float(max(len(positives), 1)), 300)
+        count = float(max(len(positives), 1))
+        if self.normalize_losses_by == "ema":
+            normalizer = self._ema_update("loss_normalizer", count, 300)
+        else:
+            normalizer = labels.new_tensor(count, dtype=torch.float32)
 
         central = centerness_of(positives.anchors, positives.objects)
         boxes = self.box2box_transform.apply_deltas(

@@ -58,6 +58,8 @@ class RetinaNet(DenseDetector):
         vis_period: int = 0,
         input_format: str = "BGR",
         legacy_plus_one: bool = False,
+        loss_normalizer: str = "ema",
+        keep_empty_boxes: bool = False,
     ) -> None:
         """
         Args:
@@ -77,7 +79,17 @@ class RetinaNet(DenseDetector):
             input_format: "BGR" or "RGB", for whoever draws the images.
             legacy_plus_one: clip and suppress boxes whose width is x2 - x1 + 1; the coder and the
                 matcher must be of that convention too.
+            loss_normalizer: "ema", "batch" or "image"; see :meth:`losses`.
+            keep_empty_boxes: detections that clipping leaves without area stay.
+
+        Raises:
+            ValueError: another `loss_normalizer`.
         """
+        if loss_normalizer not in ("ema", "batch", "image"):
+            raise ValueError(
+                "MODEL.RETINANET.LOSS_NORMALIZER must be 'ema', 'batch' or 'image', got "
+                f"{loss_normalizer!r}"
+            )
         super().__init__(
             backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
         )
@@ -96,6 +108,8 @@ class RetinaNet(DenseDetector):
         self.vis_period = vis_period
         self.input_format = input_format
         self.legacy_plus_one = legacy_plus_one
+        self.normalize_losses_by = loss_normalizer
+        self.keep_empty_boxes = keep_empty_boxes
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -130,6 +144,8 @@ class RetinaNet(DenseDetector):
             "vis_period": cfg.VIS_PERIOD,
             "input_format": cfg.INPUT.FORMAT,
             "legacy_plus_one": cfg.MODEL.LEGACY_PLUS_ONE,
+            "loss_normalizer": retinanet.LOSS_NORMALIZER,
+            "keep_empty_boxes": cfg.TEST.KEEP_EMPTY_BOXES,
         }
 
     def losses(  # type: ignore[override]
@@ -143,11 +159,20 @@ class RetinaNet(DenseDetector):
         """Return `loss_cls` and `loss_box_reg`; see :meth:`DenseDetector.losses`.
 
         Both are sums divided by a moving average of the number of positives in this process, which
-        is smoother than each batch's own.
+        is smoother than each batch's own. With ``loss_normalizer`` "batch" it is this batch's
+        number; with "image" each image is divided by its own, and the images are averaged.
         """
+        if self.normalize_losses_by == "image" and len(gt_labels) > 1:
+            return self._mean_of_images(
+                anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes
+            )
         labels = torch.stack(gt_labels)  # (N, R)
         positives = gather_positives(anchors, labels, gt_boxes, self.num_classes)
-        normalizer = self._ema_update("loss_normalizer", float(max(len(positives), 1)), 100)
+        count = float(max(len(positives), 1))
+        if self.normalize_losses_by == "ema":
+            normalizer = self._ema_update("loss_normalizer", count, 100)
+        else:
+            normalizer = labels.new_tensor(count, dtype=torch.float32)
         cls_sum = focal_loss_sum(
             pred_logits, labels, positives, self.focal_loss_alpha, self.focal_loss_gamma
         )
@@ -164,6 +189,29 @@ class RetinaNet(DenseDetector):
         return combine(
             {"loss_cls": (cls_sum, normalizer, 1.0), "loss_box_reg": (box_sum, normalizer, 1.0)}
         )
+
+    def _mean_of_images(
+        self,
+        anchors: list[Boxes],
+        pred_logits: list[Tensor],
+        gt_labels: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        gt_boxes: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """Return the mean over images of each image's losses by itself."""
+        terms = []
+        for i in range(len(gt_labels)):
+            one = slice(i, i + 1)
+            terms.append(
+                self.losses(
+                    anchors,
+                    [level[one] for level in pred_logits],
+                    gt_labels[one],
+                    [level[one] for level in pred_anchor_deltas],
+                    gt_boxes[one],
+                )
+            )
+        return {name: torch.stack([t[name] for t in terms]).mean() for name in terms[0]}
 
     def inference_single_image(
         self,

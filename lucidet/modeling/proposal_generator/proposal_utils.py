@@ -87,6 +87,7 @@ def keep_best(
     nms_thresh: float,
     post_nms_topk: int,
     min_box_size: float,
+    score_thresh: float = 0.0,
 ) -> list[Instances]:
     """Clip, drop and suppress candidates, as told at :func:`find_top_rpn_proposals`.
 
@@ -96,12 +97,15 @@ def keep_best(
     Args:
         boxes: per level (N, k_l, 4).
         logits: per level (N, k_l).
+        score_thresh: objectness, 0..1; candidates below it are dropped; 0: none.
     """
     levels = torch.cat(
         [torch.full((b.shape[1],), i, device=b.device) for i, b in enumerate(boxes)]
     )  # (K,)
     all_boxes, all_logits = torch.cat(list(boxes), 1), torch.cat(list(logits), 1)  # (N, K, 4)
     finite = all_boxes.isfinite().all(dim=2) & all_logits.isfinite()
+    if score_thresh > 0:
+        finite &= all_logits.sigmoid() >= score_thresh
     all_boxes = all_boxes.where(finite[..., None], 0.0)  # without area: dropped below
     results = []
     for image, image_size in enumerate(image_sizes):

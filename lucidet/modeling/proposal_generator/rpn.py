@@ -58,6 +58,8 @@ class RPN(nn.Module):
         loss_weight: float | dict[str, float] = 1.0,
         box_reg_loss_type: str = "smooth_l1",
         smooth_l1_beta: float = 0.0,
+        score_thresh: float = 0.0,
+        normalize_by_sampled: bool = False,
     ) -> None:
         """
         Args:
@@ -77,6 +79,8 @@ class RPN(nn.Module):
             loss_weight: one factor for both losses, or one by name (absent: 1).
             box_reg_loss_type: "smooth_l1", "giou", "diou" or "ciou".
             smooth_l1_beta: where L1 begins; 0 is plain L1.
+            score_thresh: objectness, 0..1, below which a candidate can't become a proposal.
+            normalize_by_sampled: see :meth:`losses`.
         """
         super().__init__()
         if not 0.0 <= nms_thresh <= 1.0:
@@ -98,6 +102,8 @@ class RPN(nn.Module):
         self.loss_weight = loss_weight
         self.box_reg_loss_type = box_reg_loss_type
         self.smooth_l1_beta = smooth_l1_beta
+        self.score_thresh = score_thresh
+        self.normalize_by_sampled = normalize_by_sampled
         self.metrics: dict[str, Tensor] = {}
 
     @classmethod
@@ -126,6 +132,8 @@ class RPN(nn.Module):
             },
             "box_reg_loss_type": rpn.BBOX_REG_LOSS_TYPE,
             "smooth_l1_beta": rpn.SMOOTH_L1_BETA,
+            "score_thresh": rpn.SCORE_THRESH,
+            "normalize_by_sampled": rpn.NORMALIZE_BY_SAMPLED,
         }
 
     def forward(
@@ -219,7 +227,8 @@ class RPN(nn.Module):
         """Return `loss_rpn_cls` and `loss_rpn_loc`, each weighted.
 
         Both are sums over the sampled anchors, divided by the anchors sampled from a batch,
-        ``batch_size_per_image * N``, whether or not so many could be found.
+        ``batch_size_per_image * N``, whether or not so many could be found; with
+        ``normalize_by_sampled`` by those that were.
 
         Args:
             anchors: per level, R_l boxes.
@@ -251,7 +260,9 @@ class RPN(nn.Module):
                 smooth_l1_beta=self.smooth_l1_beta,
             ),
         }
-        normalizer = self.batch_size_per_image * num_images
+        normalizer: int | Tensor = self.batch_size_per_image * num_images
+        if self.normalize_by_sampled:
+            normalizer = (labels >= 0).sum().clamp(min=1)
         losses = {}
         for name, total in sums.items():
             weight = self.loss_weight.get(name, 1.0)
@@ -297,6 +308,7 @@ class RPN(nn.Module):
             self.nms_thresh,
             self.post_nms_topk[self.training],
             self.min_box_size,
+            self.score_thresh,
         )
 
     def _decode_proposals(

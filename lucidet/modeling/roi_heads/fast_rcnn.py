@@ -33,6 +33,8 @@ def fast_rcnn_inference(
     score_thresh: float,
     nms_thresh: float,
     topk_per_image: int,
+    *,
+    min_box_size: float = 0.0,
 ) -> tuple[list[Instances], list[Tensor]]:
     """Return each image's detections: score threshold, NMS within each class, the best of all.
 
@@ -43,6 +45,7 @@ def fast_rcnn_inference(
         score_thresh: detections have a higher score.
         nms_thresh: IoU above which the lower of two boxes of a class goes.
         topk_per_image: detections an image at most; negative: all.
+        min_box_size: detections narrower or lower than this after clipping go before NMS.
 
     Returns:
         Per image, Instances with `pred_boxes`, `scores`, `pred_classes`, highest score first; and
@@ -50,7 +53,14 @@ def fast_rcnn_inference(
     """
     results = [
         fast_rcnn_inference_single_image(
-            b, s, shape, score_thresh, nms_thresh, topk_per_image, image=image
+            b,
+            s,
+            shape,
+            score_thresh,
+            nms_thresh,
+            topk_per_image,
+            image=image,
+            min_box_size=min_box_size,
         )
         for image, (b, s, shape) in enumerate(zip(boxes, scores, image_shapes, strict=True))
     ]
@@ -66,19 +76,24 @@ def fast_rcnn_inference_single_image(
     topk_per_image: int,
     *,
     image: int = 0,
+    min_box_size: float = 0.0,
 ) -> tuple[Instances, Tensor]:
     """Do :func:`fast_rcnn_inference` for one image, which watchers know as number `image`.
 
     A proposal with a box or score that is NaN or infinite gives no detection.
     """
     num_classes = scores.shape[1] - 1
-    boxes = boxes.view(len(boxes), boxes.shape[1] // 4, 4)  # (R_i, k, 4)
+    boxes = boxes.unflatten(1, (-1, 4))  # (R_i, k, 4)
     finite = boxes.flatten(1).isfinite().all(dim=1) & scores.isfinite().all(dim=1)
     foreground = scores[:, :num_classes]
     # a proposal may give detections of several classes
     rows, classes = ((foreground > score_thresh) & finite[:, None]).nonzero(as_tuple=True)
     candidates = Boxes(boxes[rows, classes.clamp(max=boxes.shape[1] - 1)])
     candidates.clip(image_shape)
+    if min_box_size > 0:
+        sides = candidates.tensor[:, 2:] - candidates.tensor[:, :2]
+        large = (sides >= min_box_size).all(dim=1)
+        candidates, rows, classes = candidates[large], rows[large], classes[large]
     candidate_scores = foreground[rows, classes]
 
     keep = batched_nms(candidates.tensor, candidate_scores, classes, nms_thresh)
@@ -125,6 +140,7 @@ class FastRCNNOutputLayers(nn.Module):
         use_sigmoid_ce: bool = False,
         get_fed_loss_cls_weights: Callable[[], Tensor] | None = None,
         fed_loss_num_classes: int = 50,
+        test_min_box_size: float = 0.0,
     ) -> None:
         """
         Args:
@@ -142,6 +158,7 @@ class FastRCNNOutputLayers(nn.Module):
             use_sigmoid_ce: a sigmoid for each class instead of one softmax.
             get_fed_loss_cls_weights: of the federated loss, unused.
             fed_loss_num_classes: of the federated loss, unused.
+            test_min_box_size: detections are at least so wide and high, pixels.
 
         Raises:
             ValueError: `use_fed_loss` is True.
@@ -169,6 +186,7 @@ class FastRCNNOutputLayers(nn.Module):
         self.test_score_thresh = test_score_thresh
         self.test_nms_thresh = test_nms_thresh
         self.test_topk_per_image = test_topk_per_image
+        self.test_min_box_size = test_min_box_size
         self.box_reg_loss_type = box_reg_loss_type
         if not isinstance(loss_weight, dict):
             loss_weight = {"loss_cls": loss_weight, "loss_box_reg": loss_weight}
@@ -193,6 +211,7 @@ class FastRCNNOutputLayers(nn.Module):
             "loss_weight": {"loss_box_reg": head.BBOX_REG_LOSS_WEIGHT},
             "use_fed_loss": head.USE_FED_LOSS,
             "use_sigmoid_ce": head.USE_SIGMOID_CE,
+            "test_min_box_size": roi_heads.MIN_BOX_SIZE_TEST,
         }
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -301,6 +320,7 @@ class FastRCNNOutputLayers(nn.Module):
             self.test_score_thresh,
             self.test_nms_thresh,
             self.test_topk_per_image,
+            min_box_size=self.test_min_box_size,
         )
 
     def predict_boxes_for_gt_classes(
@@ -318,11 +338,9 @@ class FastRCNNOutputLayers(nn.Module):
 
         Background has none of its own; it gets the last class's.
         """
-        box_dim = len(self.box2box_transform.weights)
-        num_boxes = values.shape[1] // box_dim  # K, or 1: shared by all classes
+        values = values.unflatten(1, (-1, len(self.box2box_transform.weights)))  # (R, k, 4)
         rows = torch.arange(len(values), device=values.device)
-        values = values.view(len(values), num_boxes, box_dim)
-        return values[rows, classes.clamp(0, num_boxes - 1)]
+        return values[rows, classes.clamp(0, values.shape[1] - 1)]
 
     def predict_boxes(
         self, predictions: tuple[Tensor, Tensor], proposals: Sequence[Instances]
