@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,15 +70,26 @@ class DefaultPredictor:
     def predict_batch(self, original_images: Sequence[np.ndarray]) -> list[dict[str, Any]]:
         """Detect in several images at once; each gives what it gives alone.
 
+        Images that are padded to the same size alone go through the model together. With others
+        they would be padded further, and convolutions carry the padding into the image.
+
         Args:
             original_images: each (H, W, 3) uint8, BGR; sizes may differ.
 
         Returns:
             For each image what `__call__` returns.
         """
-        if not original_images:
-            return []
-        return self.model([self._input(image) for image in original_images])
+        inputs = [self._input(image) for image in original_images]
+        alike: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        stride = max(getattr(getattr(self.model, "backbone", None), "size_divisibility", 1), 1)
+        for index, item in enumerate(inputs):
+            padded = tuple(-(-side // stride) for side in item["image"].shape[1:])
+            alike[padded].append(index)
+        found: dict[int, dict[str, Any]] = {}
+        for indices in alike.values():
+            outputs = self.model([inputs[i] for i in indices])
+            found.update(zip(indices, outputs, strict=True))
+        return [found[i] for i in range(len(inputs))]
 
     def _input(self, image: np.ndarray) -> dict[str, Any]:
         if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3:
