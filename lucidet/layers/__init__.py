@@ -19,8 +19,9 @@ from .losses import (
     sigmoid_focal_loss_star,
     smooth_l1_loss,
 )
-from .nms import batched_nms, nms
+from .nms import batched_nms, batched_nms_rotated, nms, nms_rotated
 from .roi_align import ROIAlign, roi_align
+from .rotated_boxes import pairwise_iou_rotated
 from .shape_spec import ShapeSpec
 from .wrappers import (
     BatchNorm2d,
@@ -54,6 +55,7 @@ __all__ = [
     "ROIAlign",
     "ShapeSpec",
     "batched_nms",
+    "batched_nms_rotated",
     "cat",
     "check_if_dynamo_compiling",
     "ciou_loss",
@@ -70,7 +72,9 @@ __all__ = [
     "modulated_deform_conv",
     "move_device_like",
     "nms",
+    "nms_rotated",
     "nonzero_tuple",
+    "pairwise_iou_rotated",
     "roi_align",
     "shapes_to_tensor",
     "sigmoid_focal_loss",

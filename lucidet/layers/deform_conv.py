@@ -18,6 +18,7 @@ class _DeformConvBase(nn.Module):
     """What both versions share: the parameters, their shapes and what follows the convolution."""
 
     bias: Tensor | None
+    _bias_by_default = False
 
     def __init__(
         self,
@@ -29,14 +30,15 @@ class _DeformConvBase(nn.Module):
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         deformable_groups: int = 1,
-        bias: bool = False,
+        bias: bool | None = None,
         norm: nn.Module | None = None,
         activation: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         """Build the layer.
 
         Args:
-            in_channels ... groups, bias: as `torch.nn.Conv2d`.
+            in_channels ... groups: as `torch.nn.Conv2d`.
+            bias: None takes the class's default.
             deformable_groups: G, parts of the input channels that have offsets of their own.
             norm: module applied to the convolution's output.
             activation: callable applied last.
@@ -45,6 +47,7 @@ class _DeformConvBase(nn.Module):
             ValueError: the channels can't be divided into the groups.
         """
         super().__init__()
+        bias = self._bias_by_default if bias is None else bias
         for name, channels, parts in (
             ("in_channels / groups", in_channels, groups),
             ("out_channels / groups", out_channels, groups),
@@ -123,13 +126,13 @@ class DeformConv(_DeformConvBase):
     State dict: ``weight`` and ``norm.*``.
     """
 
-    def __init__(self, *args: Any, bias: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Build the layer; arguments as the base's, ``bias`` must stay False.
 
         Raises:
             ValueError: ``bias=True``.
         """
-        super().__init__(*args, bias=bias, **kwargs)
+        super().__init__(*args, **kwargs)
         if self.bias is not None:
             raise ValueError("DeformConv has no bias; ModulatedDeformConv has one")
 
@@ -156,9 +159,7 @@ class ModulatedDeformConv(_DeformConvBase):
     State dict: ``weight``, ``bias`` and ``norm.*``.
     """
 
-    def __init__(self, *args: Any, bias: bool = True, **kwargs: Any) -> None:
-        """Build the layer; arguments as the base's, with a bias by default."""
-        super().__init__(*args, bias=bias, **kwargs)
+    _bias_by_default = True
 
     def reset_parameters(self) -> None:
         """Draw weights uniformly within 1 / sqrt(fan in); the bias starts at 0."""

@@ -22,6 +22,7 @@ from torch.autograd.function import once_differentiable
 
 # entries of one piece of the sparse matrix while it is built: small enough for the cache
 _PIECE = 1 << 19
+_ZEROS_WORTH_REMOVING = 3
 
 
 def fast_roi_align(
@@ -73,7 +74,7 @@ def fast_roi_align_levels(
     """
     height, width = output_size
     channels = features[0].shape[1]
-    rows = [f.permute(0, 2, 3, 1).reshape(-1, channels) for f in features]
+    rows = [f.permute(0, 2, 3, 1).reshape(-1, channels).contiguous() for f in features]
     flat = rows[0] if len(rows) == 1 else torch.cat(rows)  # (sum of N H W, C)
     if len(boxes) == 0 or flat.shape[0] == 0:
         return flat.sum() * 0 + flat.new_zeros(len(boxes), channels, height, width)
@@ -135,7 +136,7 @@ def _transposed(columns: Tensor, weights: Tensor, offsets: Tensor, num_columns: 
 
 
 def _starts(counts: Tensor, like: Tensor) -> Tensor:
-    """Return (B + 1,) positions at which runs of the given lengths start, and the last one's end."""
+    """Return (B + 1,) where runs of the given lengths start, and where the last one ends."""
     return F.pad(counts.cumsum(0), (1, 0)).to(like.dtype)
 
 
@@ -171,9 +172,14 @@ def _interpolation_matrix(
     y = _axis(low[:, 1], extent[:, 1], box_sizes[:, 0], output_size[0], sampling_ratio)
     base = first_row[levels] + boxes[:, 0].long() * per_image[levels]
     row_starts = (base[:, None, None] + y.pixels * box_sizes[:, 1, None, None]).to(dtype)
-    columns, weights = _outer(row_starts, y.weights, x.pixels.to(dtype), x.weights)
-    counts = (y.used[:, :, None] * x.used[:, None, :]).flatten()
-    return _Matrix(columns, weights, _starts(counts, columns))
+    used = y.used[:, :, None] * x.used[:, None, :]  # (R, P_y, P_x) entries of each bin
+    slots = row_starts.shape[2] * x.pixels.shape[2]
+    # A weight of 0 costs less than its removal, unless a few large boxes make most slots useless.
+    without_zeros = used.numel() * slots > _ZEROS_WORTH_REMOVING * int(used.sum())
+    columns, weights = _outer(row_starts, y.weights, x.pixels.to(dtype), x.weights, without_zeros)
+    if not without_zeros:
+        used = torch.full_like(used, slots)
+    return _Matrix(columns, weights, _starts(used.flatten(), columns))
 
 
 def _axis(low: Tensor, extent: Tensor, size: Tensor, bins: int, sampling_ratio: int) -> _Axis:
@@ -213,28 +219,37 @@ def _axis(low: Tensor, extent: Tensor, size: Tensor, bins: int, sampling_ratio: 
     shape = (*slot.shape[:2], int(slot.max()) + 2)
     weights = low.new_zeros(shape)
     weights.scatter_add_(2, slot, share - upper).scatter_add_(2, slot + 1, upper)
-    pixels = pixel.new_zeros(shape).scatter_(2, slot, pixel).scatter_(2, slot + 1, pixel + 1)
+    # an unused slot repeats a pixel of its bin: 0 times infinity must not come from elsewhere
+    pixels = pixel[:, :, :1].expand(shape).clone()
+    pixels.scatter_(2, slot, pixel)
+    pixels.scatter_(2, slot + 1, torch.minimum(pixel + 1, (end - 1).int()))
     return _Axis(pixels, weights, weights.count_nonzero(dim=2))
 
 
 def _outer(
-    row_starts: Tensor, row_weights: Tensor, pixels: Tensor, pixel_weights: Tensor
+    row_starts: Tensor,
+    row_weights: Tensor,
+    pixels: Tensor,
+    pixel_weights: Tensor,
+    without_zeros: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Return the columns and weights of every (r, py, px) in order, without the zeros.
+    """Return the columns and weights of every bin (r, p_y, p_x) in order, each (Q,).
 
     Args:
         row_starts, row_weights: (R, P_y, K_y).
         pixels, pixel_weights: (R, P_x, K_x).
+        without_zeros: leave entries of weight 0 out.
     """
-    dense = row_starts[0].numel() * pixels[0].numel()
+    row_starts, row_weights = row_starts[:, :, None, :, None], row_weights[:, :, None, :, None]
+    pixels, pixel_weights = pixels[:, None, :, None, :], pixel_weights[:, None, :, None, :]
+    if not without_zeros:
+        return (row_starts + pixels).flatten(), (row_weights * pixel_weights).flatten()
     columns, weights = [], []
-    for piece in torch.arange(len(pixels)).split(max(_PIECE // dense, 1)):
-        part = slice(int(piece[0]), int(piece[-1]) + 1)
-        weight = row_weights[part, :, None, :, None] * pixel_weights[part, None, :, None, :]
-        column = row_starts[part, :, None, :, None] + pixels[part, None, :, None, :]
-        used = (row_weights[part, :, None, :, None] != 0) & (
-            pixel_weights[part, None, :, None, :] != 0
-        )
-        columns.append(column[used])
-        weights.append(weight[used])
+    # in pieces: what is left out must not take memory first
+    size = max(_PIECE // (row_starts[0].numel() * pixels[0].numel()), 1)
+    for start in range(0, len(pixels), size):
+        part = slice(start, start + size)
+        used = ((row_weights[part] != 0) & (pixel_weights[part] != 0)).flatten().nonzero()[:, 0]
+        columns.append((row_starts[part] + pixels[part]).flatten().index_select(0, used))
+        weights.append((row_weights[part] * pixel_weights[part]).flatten().index_select(0, used))
     return torch.cat(columns), torch.cat(weights)

@@ -9,7 +9,9 @@ from torch import Tensor
 from torchvision.ops import boxes as box_ops
 from torchvision.ops import nms
 
-__all__ = ["batched_nms", "nms"]
+from .rotated_boxes import pairwise_iou_rotated
+
+__all__ = ["batched_nms", "batched_nms_rotated", "nms", "nms_rotated"]
 
 # Up to here one call over boxes that are shifted apart by group is the quicker way on a CPU
 # (torchvision's own bound); beyond it, one call for each group: the cost of a call is quadratic.
@@ -53,5 +55,49 @@ def _nms_by_group(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: fl
         group = slice(start, start + size)
         kept.append(nms(boxes[group], group_scores[group], iou_threshold) + start)
         start += size
-    keep = order[torch.cat(kept)]
+    keep = order[torch.cat(kept)].sort().values  # of equal scores the first box comes first
+    return keep[scores[keep].argsort(descending=True, stable=True)]
+
+
+def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Suppress rotated boxes that overlap a better one.
+
+    Args:
+        boxes: (N, 5) (x, y, w, h, degrees), pixels.
+        scores: (N,) higher is better.
+        iou_threshold: in [0, 1]; a box is dropped where its IoU with a kept one is greater.
+
+    Returns:
+        (K,) int64 indices of the kept boxes, best first.
+    """
+    waiting = scores.argsort(descending=True, stable=True)
+    kept = []
+    while len(waiting) > 0:
+        best, waiting = waiting[:1], waiting[1:]
+        kept.append(best)
+        waiting = waiting[pairwise_iou_rotated(boxes[best], boxes[waiting])[0] <= iou_threshold]
+    return torch.cat(kept) if kept else waiting
+
+
+def batched_nms_rotated(
+    boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float
+) -> Tensor:
+    """Suppress rotated boxes that overlap a better box of the same group.
+
+    Args:
+        boxes: (N, 5) (x, y, w, h, degrees), pixels.
+        scores, idxs, iou_threshold: as `batched_nms`.
+
+    Returns:
+        (K,) int64 indices of the kept boxes, best first.
+    """
+    if boxes.shape[-1] != 5:
+        raise ValueError(
+            f"batched_nms_rotated takes boxes of shape (N, 5), got {tuple(boxes.shape)}"
+        )
+    kept = [torch.empty(0, dtype=torch.int64, device=boxes.device)]
+    for group in idxs.unique():
+        members = (idxs == group).nonzero().flatten()
+        kept.append(members[nms_rotated(boxes[members], scores[members], iou_threshold)])
+    keep = torch.cat(kept)
     return keep[scores[keep].argsort(descending=True, stable=True)]

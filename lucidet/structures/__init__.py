@@ -12,16 +12,20 @@ from .boxes import (
 )
 from .image_list import ImageList
 from .instances import Instances
+from .rotated_boxes import RotatedBoxes
+from .rotated_boxes import pairwise_iou as pairwise_iou_rotated
 
 __all__ = [
     "BoxMode",
     "Boxes",
     "ImageList",
     "Instances",
+    "RotatedBoxes",
     "matched_boxlist_iou",
     "matched_pairwise_iou",
     "pairwise_intersection",
     "pairwise_ioa",
     "pairwise_iou",
+    "pairwise_iou_rotated",
     "pairwise_point_box_distance",
 ]
