@@ -17,6 +17,8 @@ _NUM_CLASSES_SECTION = {
     "FCOS": "FCOS",
 }
 SHOWN_CLASSES = 5
+# read after the trainer is built, or by the config itself
+_READ_ELSEWHERE = ("MODEL.WEIGHTS", "VERSION", "SEED", "CUDNN_BENCHMARK")
 
 
 def check_classes_of_training_data(cfg: Any) -> None:
@@ -49,7 +51,7 @@ def report_unread_keys(cfg: Any) -> None:
 
     Keys for testing are read later and not reported.
     """
-    unread = [key for key in cfg.unread_keys() if "TEST" not in key]
+    unread = [k for k in cfg.unread_keys() if "TEST" not in k and k not in _READ_ELSEWHERE]
     if unread:
         listed = "\n".join(f"  {key}  (set by: {cfg.origin(key)})" for key in unread)
         logger.warning("Config keys that are set and that nothing uses here:\n%s", listed)

@@ -246,7 +246,8 @@ def test_unread_keys_are_named(tiny_cfg: Any, caplog: Any) -> None:
     logging.getLogger("lucidet").propagate = True
     DefaultTrainer(tiny_cfg)
     assert "MODEL.RETINANET.NUM_CONVS" in caplog.text
-    assert "SOLVER.BASE_LR  (" not in caplog.text
+    for key in ("SOLVER.BASE_LR", "MODEL.WEIGHTS", "SEED"):
+        assert f"{key}  (" not in caplog.text
 
 
 def test_missing_weights(tiny_cfg: Any) -> None:
