@@ -83,7 +83,7 @@ class CfgNode(TrackedNode):
         key = self._path(name)
         if not isinstance(value, CfgNode):
             check_valid(value, key)
-            if isinstance(self._raw(name), CfgNode):
+            if state_of(self).closed and isinstance(self._raw(name), CfgNode):
                 raise ValueError(f"{key} is a section of the config, got the value {value!r}")
         if name in self:
             self._store(name, value, CODE)

@@ -101,7 +101,7 @@ def add_anchors_and_rpn(_C: CN) -> None:
     # RPN (PrecomputedProposals and RRPN are not built)
     _C.MODEL.PROPOSAL_GENERATOR.NAME = "RPN"
     # Proposals whose width or height is not above this are dropped, pixels
-    _C.MODEL.PROPOSAL_GENERATOR.MIN_SIZE = 0
+    _C.MODEL.PROPOSAL_GENERATOR.MIN_SIZE = 0.0
 
     _C.MODEL.RPN = CN()
     # Name in RPN_HEAD_REGISTRY

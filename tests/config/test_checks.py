@@ -1,0 +1,68 @@
+"""Configs that ask for what is not built."""
+
+from __future__ import annotations
+
+import pytest
+
+from lucidet.config import CN, get_cfg
+from lucidet.config.checks import check_supported
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("MODEL.MASK_ON", "True"),
+        ("MODEL.KEYPOINT_ON", "True"),
+        ("MODEL.LOAD_PROPOSALS", "True"),
+        ("MODEL.ROI_BOX_HEAD.USE_FED_LOSS", "True"),
+        ("MODEL.META_ARCHITECTURE", "PanopticFPN"),
+        ("MODEL.META_ARCHITECTURE", "SemanticSegmentor"),
+        ("MODEL.PROPOSAL_GENERATOR.NAME", "RRPN"),
+        ("MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"),
+        ("MODEL.ROI_HEADS.NAME", "RROIHeads"),
+        ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads"),
+    ],
+)
+def test_refused_by_its_key(key: str, value: str) -> None:
+    cfg = get_cfg()
+    cfg.merge_from_list([key, value])
+    with pytest.raises(ValueError, match=rf"does not build {key} .*\(command line\)"):
+        check_supported(cfg)
+
+
+def test_defaults_are_supported() -> None:
+    cfg = get_cfg()
+    cfg.freeze()
+    check_supported(cfg)
+
+
+def test_all_problems_are_named() -> None:
+    cfg = get_cfg()
+    cfg.merge_from_list(["MODEL.MASK_ON", "True", "MODEL.KEYPOINT_ON", "True"])
+    with pytest.raises(ValueError, match=r"MASK_ON(.*)KEYPOINT_ON"):
+        check_supported(cfg)
+
+
+def test_keys_of_what_is_off_do_not_count_as_unread() -> None:
+    """detectron2's base files mention the mask head also for box detectors."""
+    cfg = get_cfg()
+    cfg.merge_from_list(["MODEL.MASK_ON", "False", "MODEL.ROI_MASK_HEAD.NUM_CONV", "4"])
+    assert len(cfg.unread_keys()) == 2
+    check_supported(cfg)
+    assert cfg.unread_keys() == []
+
+
+def test_a_config_without_those_sections() -> None:
+    check_supported(CN({"MODEL": {"META_ARCHITECTURE": "Mine"}}))
+
+
+def test_a_registered_name_is_the_users_own() -> None:
+    from lucidet.modeling.roi_heads.base import ROI_HEADS_REGISTRY
+
+    cfg = get_cfg()
+    cfg.MODEL.ROI_HEADS.NAME = "CascadeROIHeads"
+    ROI_HEADS_REGISTRY._obj_map["CascadeROIHeads"] = object
+    try:
+        check_supported(cfg)
+    finally:
+        del ROI_HEADS_REGISTRY._obj_map["CascadeROIHeads"]

@@ -1,0 +1,151 @@
+"""The files of configs/: they load, say what they give, and hold detectron2's values."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lucidet import model_zoo
+from lucidet.config import CfgNode, get_cfg
+from lucidet.config.checks import check_supported
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+FILES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
+DETECTION = [name for name in FILES if name.startswith("COCO-Detection/")]
+# those that detectron2 has under the same names; fast_rcnn needs proposals from files
+DETECTRON2 = [
+    *(f"faster_rcnn_R_50_{neck}_{times}x" for neck in ("C4", "DC5", "FPN") for times in (1, 3)),
+    *(f"faster_rcnn_R_101_{neck}_3x" for neck in ("C4", "DC5", "FPN")),
+    *("faster_rcnn_X_101_32x8d_FPN_3x", "rpn_R_50_C4_1x", "rpn_R_50_FPN_1x"),
+    *("retinanet_R_50_FPN_1x", "retinanet_R_50_FPN_3x", "retinanet_R_101_FPN_3x"),
+]
+
+
+def load(name: str) -> CfgNode:
+    return model_zoo.get_config(f"COCO-Detection/{name}.yaml")
+
+
+def value(cfg: CfgNode, key: str) -> object:
+    node: object = cfg
+    for name in key.split("."):
+        node = node[name]  # type: ignore[index]
+    return node
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_loads(name: str) -> None:
+    cfg = get_cfg()
+    cfg.merge_from_file(str(CONFIGS / name))
+    check_supported(cfg)
+    again = get_cfg()
+    again.merge_from_other_cfg(CfgNode.load_cfg(cfg.dump()))
+    assert again == cfg
+
+
+@pytest.mark.parametrize("name", DETECTION)
+def test_header_states_result_cost_and_command(name: str) -> None:
+    head = (CONFIGS / name).read_text(encoding="utf-8").split("\n_BASE_")[0]
+    assert f"--config-file configs/{name}" in head
+    if "No figure" not in head:
+        assert re.search(r"\d\d\.\d (box AP|recall)|not trained", head)
+        assert "GPU" in head
+
+
+@pytest.mark.parametrize("name", DETECTRON2)
+def test_detectron2s_configs_are_here(name: str) -> None:
+    cfg = load(name)
+    assert cfg.MODEL.WEIGHTS.startswith("detectron2://ImageNetPretrained/")
+    long = name.endswith("3x")
+    assert (270000 if long else 90000) == cfg.SOLVER.MAX_ITER
+    assert ((210000, 250000) if long else (60000, 80000)) == cfg.SOLVER.STEPS
+    assert cfg.SOLVER.IMS_PER_BATCH == 16
+    assert (0.01 if "retinanet" in name else 0.02) == cfg.SOLVER.BASE_LR
+    assert cfg.INPUT.MIN_SIZE_TRAIN == (640, 672, 704, 736, 768, 800)
+    assert cfg.DATASETS.TRAIN == ("coco_2017_train",)
+    assert f"/COCO-Detection/{name}/" in model_zoo.get_checkpoint_url(f"COCO-Detection/{name}.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        (
+            "faster_rcnn_R_50_FPN_1x",
+            {
+                "MODEL.RPN.PRE_NMS_TOPK_TRAIN": 2000,
+                "MODEL.RPN.POST_NMS_TOPK_TRAIN": 1000,
+                "MODEL.RPN.IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
+                "MODEL.ANCHOR_GENERATOR.SIZES": [[32], [64], [128], [256], [512]],
+                "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 7,
+                "MODEL.ROI_BOX_HEAD.NUM_FC": 2,
+            },
+        ),
+        (
+            "faster_rcnn_R_50_C4_1x",
+            {
+                "MODEL.ROI_HEADS.NAME": "Res5ROIHeads",
+                "MODEL.RPN.PRE_NMS_TOPK_TRAIN": 12000,
+                "MODEL.RPN.POST_NMS_TOPK_TRAIN": 2000,
+                "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 14,
+            },
+        ),
+        (
+            "faster_rcnn_R_101_DC5_3x",
+            {"MODEL.RESNETS.RES5_DILATION": 2, "MODEL.RESNETS.DEPTH": 101},
+        ),
+        (
+            "faster_rcnn_X_101_32x8d_FPN_3x",
+            {
+                "MODEL.RESNETS.NUM_GROUPS": 32,
+                "MODEL.RESNETS.WIDTH_PER_GROUP": 8,
+                "MODEL.RESNETS.STRIDE_IN_1X1": False,
+                "MODEL.PIXEL_STD": [57.375, 57.12, 58.395],
+            },
+        ),
+        ("rpn_R_50_C4_1x", {"MODEL.RPN.PRE_NMS_TOPK_TEST": 12000}),
+        ("rpn_R_50_FPN_1x", {"MODEL.RPN.POST_NMS_TOPK_TEST": 2000}),
+        (
+            "retinanet_R_50_FPN_1x",
+            {
+                "MODEL.RETINANET.SMOOTH_L1_LOSS_BETA": 0.0,
+                "MODEL.FPN.TOP_BLOCK_IN_FEATURE": "res5",
+                "MODEL.FPN.IN_FEATURES": ["res3", "res4", "res5"],
+            },
+        ),
+        (
+            "atss_dcnv2_R_101_FPN_2x",
+            {
+                "MODEL.RESNETS.DEFORM_ON_PER_STAGE": [False, True, True, True],
+                "MODEL.RESNETS.DEFORM_MODULATED": True,
+                "MODEL.ATSS.USE_DCN_IN_TOWER": True,
+                "MODEL.LEGACY_PLUS_ONE": False,
+                "SOLVER.MAX_ITER": 180000,
+                "INPUT.MIN_SIZE_TRAIN_SAMPLING": "range",
+            },
+        ),
+        ("fcos_R_50_FPN_1x", {"MODEL.FPN.TOP_BLOCK_IN_FEATURE": "p5"}),
+    ],
+)
+def test_values(name: str, values: dict[str, object]) -> None:
+    cfg = load(name)
+    assert {key: value(cfg, key) for key in values} == values
+
+
+def test_model_zoo_files() -> None:
+    for name in FILES:
+        file = Path(model_zoo.get_config_file(name))
+        assert file.read_bytes() == (CONFIGS / name).read_bytes()
+    match = r"no config COCO-Detection/faster_rcnn_R_50_FPN_2x.yaml; the nearest are .*R_50_FPN_"
+    with pytest.raises(RuntimeError, match=match):
+        model_zoo.get_config_file("COCO-Detection/faster_rcnn_R_50_FPN_2x.yaml")
+
+
+def test_model_zoo_weights() -> None:
+    name = "COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"
+    address = "https://dl.fbaipublicfiles.com/detectron2/COCO-Detection/faster_rcnn_R_50_FPN_1x/"
+    assert model_zoo.get_checkpoint_url(name) == address + "137257794/model_final_b275ba.pkl"
+    assert model_zoo.get_config(name, trained=True).MODEL.WEIGHTS.startswith(address)
+    assert model_zoo.get_config(name).MODEL.WEIGHTS.endswith("MSRA/R-50.pkl")
+    with pytest.raises(RuntimeError, match="no published weights for COCO-Detection/atss_R_50"):
+        model_zoo.get_checkpoint_url("COCO-Detection/atss_R_50_FPN_1x.yaml")
