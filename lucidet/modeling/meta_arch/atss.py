@@ -82,6 +82,8 @@ def build_assigner(cfg: CfgNode) -> Assigner:
 class ATSS(DenseDetector):
     """One square anchor a cell, labelled by its objects' statistics, scored with centerness."""
 
+    clip_before_nms = True
+
     @configurable
     def __init__(
         self,

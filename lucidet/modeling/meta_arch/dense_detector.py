@@ -60,7 +60,8 @@ class DenseDetector(Detector):
     max_detections_per_image: int
     #: a box's width is x2 - x1 + 1; see `docs/decisions`
     legacy_plus_one = False
-    loss_normalizer: Tensor
+    #: cut candidates off at the image's border before they suppress each other, not only after
+    clip_before_nms = False
 
     def __init__(
         self,
@@ -267,7 +268,9 @@ class DenseDetector(Detector):
         """
         index = (pred_scores > score_thresh).nonzero()  # (candidates, 2): anchor, class
         scores = pred_scores[index[:, 0], index[:, 1]]
-        scores, best = scores.topk(min(topk_candidates, len(scores)))
+        # a stable sort, so that of equal scores (a saturated head) always the same are taken
+        scores, order = scores.sort(descending=True, stable=True)
+        scores, best = scores[:topk_candidates], order[:topk_candidates]
         row, classes = index[best].unbind(dim=1)
         boxes = self.box2box_transform.apply_deltas(pred_deltas[row], anchors.tensor[row])
         return Instances(image_size, pred_boxes=Boxes(boxes), scores=scores, pred_classes=classes)
@@ -291,12 +294,13 @@ class DenseDetector(Detector):
         return Instances.cat(per_level)
 
     def _suppress(self, found: Instances, image: int) -> Instances:
-        """Clip the candidates, keep the best of those that overlap, at most the allowed number."""
+        """Keep the best of the candidates that overlap, at most the allowed number."""
         height, width = found.image_size
         boxes, scores, classes = found.pred_boxes.tensor, found.scores, found.pred_classes
         last = 1 if self.legacy_plus_one else 0  # a legacy pixel column W would be outside
-        limit = boxes.new_tensor([width - last, height - last, width - last, height - last])
-        boxes = torch.minimum(boxes.clamp(min=0), limit)
+        if self.clip_before_nms:
+            limit = boxes.new_tensor([width - last, height - last, width - last, height - last])
+            boxes = torch.minimum(boxes.clamp(min=0), limit)
         probe("dense.candidates", image=image, boxes=boxes, scores=scores, classes=classes)
         wide = boxes + boxes.new_tensor([0, 0, last, last])
         keep = batched_nms(wide, scores, classes, self.test_nms_thresh)
