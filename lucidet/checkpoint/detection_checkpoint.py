@@ -19,8 +19,8 @@ class DetectionCheckpointer(Checkpointer):
     averaged weights ("ema"), these are taken: they are the ones that training evaluated.
 
     >>> checkpointer = DetectionCheckpointer(nn.Linear(2, 2))
-    >>> checkpointer.load("")
-    {}
+    >>> checkpointer.has_checkpoint()
+    False
     """
 
     def __init__(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -70,17 +73,25 @@ def launch(
         if num_machines > 1:
             raise ValueError("several machines need --dist-url tcp://HOST:PORT of machine 0")
         dist_url = f"tcp://127.0.0.1:{_free_port()}"
-    plan = (main_func, args, processes, num_machines, machine_rank, dist_url, timeout)
-    try:
-        mp.start_processes(_child, args=plan, nprocs=processes, start_method="spawn")
-    except mp.ProcessRaisedException as error:
-        # torch's message: "-- Process N terminated with the following error:", then the traceback
-        text = str(error).strip()
-        last = text.splitlines()[-1]
-        raise ProcessFailedError(
-            f"process {error.error_index} of {processes} stopped: {last}\n{text}"
-        ) from None
+    with tempfile.TemporaryDirectory() as errors:
+        plan = (main_func, args, processes, num_machines, machine_rank, dist_url, timeout, errors)
+        try:
+            mp.start_processes(_child, args=plan, nprocs=processes, start_method="spawn")
+        except mp.ProcessException as error:
+            raise _first_error(Path(errors), processes, error) from None
     return None
+
+
+def _first_error(folder: Path, processes: int, error: Exception) -> ProcessFailedError:
+    """Return the error that came first: those of the other processes only follow from it."""
+    # names are times; a process that was killed has left no file
+    written = sorted(folder.iterdir())
+    if not written:
+        return ProcessFailedError(str(error))
+    rank = written[0].name.rpartition("_")[2]
+    text = written[0].read_text(encoding="utf-8").strip()
+    last = text.splitlines()[-1]
+    return ProcessFailedError(f"process {rank} of {processes} stopped: {last}\n\n{text}")
 
 
 def _processes_of_this_machine(asked: int) -> int:
@@ -112,6 +123,7 @@ def _child(
     machine_rank: int,
     dist_url: str,
     timeout: timedelta,
+    errors: str,
 ) -> None:
     if not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
         # processes share the cores; each would start a thread for all of them
@@ -125,6 +137,7 @@ def _child(
         init_method=dist_url,
         world_size=num_machines * processes,
         rank=machine_rank * processes + local_rank,
+        errors=Path(errors),
     )
 
 
@@ -152,8 +165,9 @@ def _run_in_group(
     init_method: str,
     world_size: int,
     rank: int,
+    errors: Path | None = None,
 ) -> Any:
-    """Run the function as one process of a new group."""
+    """Run the function as one process of a new group; an error is also left in a file."""
     on_gpus = torch.cuda.is_available() and torch.cuda.device_count() >= local_size
     if on_gpus:
         torch.cuda.set_device(local_rank)
@@ -178,8 +192,9 @@ def _run_in_group(
         comm.synchronize()
         return result
     except Exception:
-        if rank != 0:  # rank 0 has a console; the others' tracebacks would be lost under torchrun
-            traceback.print_exc()
+        if errors is not None:  # before the others can notice that this process is gone
+            name = f"{time.time_ns()}_{local_rank}"
+            (errors / name).write_text(traceback.format_exc(), encoding="utf-8")
         raise
     finally:
         # a group that outlives this call would join its threads while Python is shutting down

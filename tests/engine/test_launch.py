@@ -92,6 +92,7 @@ def test_two_processes_equal_one(tmp_path: Path, accumulate: int) -> None:
 @pytest.mark.slow
 @needs_cpu
 def test_error_of_a_process_is_readable() -> None:
+    # process 0 waits for process 1 and fails after it: the cause is what is shown
     with pytest.raises(RuntimeError, match=r"process 1 of 2 stopped: KeyError: 'no image 17'"):
         launch(fail, 2, args=(1,))
 
