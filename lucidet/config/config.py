@@ -150,8 +150,10 @@ class CfgNode(TrackedNode):
         _check_version(content, str(cfg_filename))
         self._merge(content.values, lambda key: content.origins.get(key, str(cfg_filename)))
 
-    def merge_from_other_cfg(self, cfg_other: CfgNode) -> None:
+    def merge_from_other_cfg(self, cfg_other: CfgNode | Mapping[str, Any]) -> None:
         """Set the keys that another config holds; their origins come along."""
+        if not isinstance(cfg_other, CfgNode):
+            cfg_other = CfgNode(cfg_other)
         if BASE_KEY in cfg_other:
             raise ValueError(f"{BASE_KEY} is read from files only: use merge_from_file")
 

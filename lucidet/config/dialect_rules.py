@@ -82,12 +82,13 @@ def _backbone(source: Source, target: Target) -> str:
             "RES5_DILATION": "RES5_DILATION",
             "RES2_OUT_CHANNELS": "RES2_OUT_CHANNELS",
             "STEM_OUT_CHANNELS": "STEM_OUT_CHANNELS",
-            "WITH_MODULATED_DCN": "DEFORM_MODULATED",
-            "DEFORMABLE_GROUPS": "DEFORM_NUM_GROUPS",
         },
     )
     stages = list(source[f"{resnets}.STAGE_WITH_DCN"])
     target.set(f"{resnets}.DEFORM_ON_PER_STAGE", stages, f"{resnets}.STAGE_WITH_DCN")
+    if any(stages):
+        names = {"WITH_MODULATED_DCN": "DEFORM_MODULATED"}
+        target.copy(resnets, {**names, "DEFORMABLE_GROUPS": "DEFORM_NUM_GROUPS"})
     if family == "X":
         _resnext(source, target, int(groups or 32), int(width or 8))
     _norms(source, target)

@@ -75,7 +75,7 @@ def _bases(content: ConfigContent, filename: str) -> list[str]:
     if any("://" in base for base in bases):
         raise ValueError(f"{where}: {BASE_KEY} must be a file on this machine, got {bases}")
     folder = os.path.dirname(filename)
-    return [os.path.join(folder, os.path.expanduser(base)) for base in bases]
+    return [os.path.normpath(os.path.join(folder, os.path.expanduser(base))) for base in bases]
 
 
 def merge_content(new: ConfigContent, into: ConfigContent) -> None:

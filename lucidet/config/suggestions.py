@@ -87,7 +87,15 @@ def _likeness(a: str, b: str) -> float:
 
 
 def _closest(name: str, keys: list[str], limit: int, cutoff: float) -> list[str]:
-    rated = sorted(((_likeness(name, leaf(key)), key) for key in keys), key=lambda r: -r[0])
+    """Return the keys whose last name is at least `cutoff` like `name`, best first."""
+    matcher = difflib.SequenceMatcher(None, b=name.upper())
+    rated = []
+    for key in keys:
+        matcher.set_seq1(leaf(key).upper())
+        # two cheap upper bounds first, as in difflib.get_close_matches
+        if min(matcher.real_quick_ratio(), matcher.quick_ratio()) >= cutoff:
+            rated.append((matcher.ratio(), key))
+    rated.sort(key=lambda pair: -pair[0])
     return [key for likeness, key in rated[:limit] if likeness >= cutoff]
 
 
