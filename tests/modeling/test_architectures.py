@@ -10,7 +10,19 @@ from torch import nn
 
 from lucidet.config import CfgNode
 from lucidet.modeling import META_ARCH_REGISTRY, build_model
-from tests.modeling.tiny import C4, CASCADE, DC5, FPN, PROPOSALS, record, tiny_config
+from tests.modeling.tiny import (
+    ATSS,
+    C4,
+    CASCADE,
+    DC5,
+    FCOS,
+    FPN,
+    PROPOSALS,
+    RETINANET,
+    record,
+    tiny_config,
+    tiny_model,
+)
 
 SIZE = (96, 128)
 
@@ -20,6 +32,9 @@ CONFIGS = {
     "GeneralizedRCNN-Cascade": lambda: tiny_config(FPN, CASCADE),
     "GeneralizedRCNN-C4": lambda: tiny_config(C4),
     "GeneralizedRCNN-DC5": lambda: tiny_config(DC5),
+    "RetinaNet": lambda: tiny_config(RETINANET),
+    "ATSS": lambda: tiny_config(ATSS),
+    "FCOS": lambda: tiny_config(FCOS),
     "ProposalNetwork": lambda: tiny_config(FPN, PROPOSALS),
 }
 
@@ -31,14 +46,7 @@ def cfg(request) -> CfgNode:
 
 @pytest.fixture(scope="module")
 def model(cfg) -> nn.Module:
-    torch.manual_seed(0)
-    model = build_model(cfg)
-    # heads start near 0, where all scores tie; spread them
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if any(word in name for word in ("cls_", "objectness", "anchor_deltas", "bbox_pred")):
-                parameter.add_(0.05 * torch.randn_like(parameter))
-    return model
+    return tiny_model(cfg)
 
 
 def batch(*objects):
@@ -79,37 +87,46 @@ def test_images_without_objects_train(model):
 
 
 def results(outputs):
-    key = "instances" if "instances" in outputs[0] else "proposals"
-    fields = [
-        {name: getattr(value, "tensor", value) for name, value in output[key].get_fields().items()}
-        for output in outputs
-    ]
-    return fields
+    """Return per image one row a result: box, score and, where there are classes, class."""
+    rows = []
+    for output in outputs:
+        fields = next(iter(output.values())).get_fields()
+        rows.append(torch.cat([as_2d(value).float() for value in fields.values()], dim=1))
+    return rows
+
+
+def as_2d(value):
+    value = getattr(value, "tensor", value)
+    return value if value.dim() == 2 else value[:, None]
 
 
 def assert_same(alone, together):
-    assert set(alone) == set(together)
-    for name, value in alone.items():
-        assert len(value) == len(together[name])
-        torch.testing.assert_close(value, together[name], atol=1e-3, rtol=1e-3)
+    """The same rows; where scores tie to the last bits the order may differ."""
+    assert alone.shape == together.shape
+    distance = (alone[:, None] - together[None]).abs().amax(dim=2)
+    assert (distance.amin(dim=0) < 1e-3).all()
+    assert (distance.amin(dim=1) < 1e-3).all()
 
 
+@pytest.mark.filterwarnings("ignore:.*oneDNN")
 @torch.no_grad()
 def test_an_image_alone_is_as_in_a_batch(model):
     model.eval()
     images = batch(None, None)
-    together = results(model(images))
-    alone = [results(model([image]))[0] for image in images]
-    assert any(len(next(iter(fields.values()))) > 0 for fields in alone)
+    # oneDNN computes batches of 1 and 2 in other orders, which can turn scores that almost tie
+    with torch.backends.mkldnn.flags(enabled=False):
+        together = results(model(images))
+        alone = [results(model([image]))[0] for image in images]
+    assert min(map(len, alone)) > 0
     for one, same in zip(alone, together, strict=True):
         assert_same(one, same)
 
 
 @torch.no_grad()
 def test_results_are_finite_and_inside_the_image(model):
-    for fields in results(model.eval()(batch(None))):
-        boxes = fields.get("pred_boxes", fields.get("proposal_boxes"))
-        assert boxes.isfinite().all()
+    for rows in results(model.eval()(batch(None))):
+        assert rows.isfinite().all()
+        boxes = rows[:, :4]
         assert (boxes >= 0).all()
         assert (boxes <= torch.tensor([SIZE[1], SIZE[0]] * 2)).all()
         assert (boxes[:, 2:] > boxes[:, :2]).all()

@@ -165,7 +165,7 @@ class TestLosses:
         predictor = layers(box_reg_loss_type=kind)
         deltas = torch.zeros(1, 12, requires_grad=True)
         losses = predictor.losses((torch.zeros(1, 4), deltas), [sampled([C], [0], [C])])
-        assert losses["loss_box_reg"] == pytest.approx(0, abs=1e-6)
+        assert losses["loss_box_reg"].item() == pytest.approx(0, abs=1e-6)
         losses["loss_box_reg"].backward()
         assert deltas.grad.isfinite().all()
 

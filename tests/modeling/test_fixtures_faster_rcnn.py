@@ -74,44 +74,78 @@ def reference(request, fixtures_dir) -> Reference:
     return Reference(fixtures_dir, request.param)
 
 
+def assert_detections(outputs, reference, *, pixels, score):
+    for i, output in enumerate(outputs):
+        found = output["instances"]
+        assert torch.equal(found.pred_classes, reference.tensor(f"out/detections/{i}/classes"))
+        expected = reference.tensor(f"out/detections/{i}/boxes")
+        torch.testing.assert_close(found.pred_boxes.tensor, expected, rtol=0, atol=pixels)
+        scores = reference.tensor(f"out/detections/{i}/scores")
+        torch.testing.assert_close(found.scores, scores, rtol=score, atol=0)
+
+
 @torch.no_grad()
-def test_features_proposals_and_detections(reference):
+def test_features(reference):
     model = reference.model.eval()
-    inputs = reference.inputs()
-    images = model.preprocess_image(inputs)
-    features = model.backbone(images.tensor)
+    features = model.backbone(model.preprocess_image(reference.inputs()).tensor)
     for name, level in features.items():
         assert list(level.shape) == reference.tensor(f"out/features/{name}/shape").tolist()
         flat = level.double().flatten()
         where = torch.linspace(0, flat.numel() - 1, 64).long()
         expected = reference.tensor(f"out/features/{name}/sample")
         scale = float(expected.abs().max())
-        torch.testing.assert_close(flat[where], expected, rtol=1e-4, atol=1e-4 * scale)
+        torch.testing.assert_close(flat[where], expected, rtol=1e-4, atol=1e-5 * scale)
         moments = torch.stack([flat.mean(), flat.std()])
         torch.testing.assert_close(
             moments, reference.tensor(f"out/features/{name}/mean_std"), rtol=1e-4, atol=1e-5
         )
 
-    proposals, _ = model.proposal_generator(images, features, None)
-    for i, found in enumerate(proposals):
-        expected = reference.tensor(f"out/proposals/{i}/boxes")
-        assert len(found) == len(expected)
-        torch.testing.assert_close(found.proposal_boxes.tensor, expected, rtol=0, atol=1e-2)
-        torch.testing.assert_close(
-            found.objectness_logits,
-            reference.tensor(f"out/proposals/{i}/logits"),
-            rtol=1e-4,
-            atol=1e-4,
-        )
 
-    for i, output in enumerate(model(inputs)):
-        found = output["instances"]
-        expected = reference.tensor(f"out/detections/{i}/boxes")
-        assert len(found) == len(expected)
-        torch.testing.assert_close(found.pred_boxes.tensor, expected, rtol=0, atol=1e-2)
-        scores = reference.tensor(f"out/detections/{i}/scores")
-        torch.testing.assert_close(found.scores, scores, rtol=1e-4, atol=0)
-        assert torch.equal(found.pred_classes, reference.tensor(f"out/detections/{i}/classes"))
+@torch.no_grad()
+def test_proposals(reference):
+    """The same proposals, as far as float32 determines them.
+
+    With the recipe's weights deltas reach 80, and a box is up to 30000 pixels long before it is
+    clipped: there the order of float additions moves an edge by 0.1 pixel (the reference's own
+    distance to a computation in float64), and neighbours in the order of logits may change places.
+    """
+    model = reference.model.eval()
+    images = model.preprocess_image(reference.inputs())
+    proposals, _ = model.proposal_generator(images, model.backbone(images.tensor), None)
+    for i, found in enumerate(proposals):
+        boxes = reference.tensor(f"out/proposals/{i}/boxes")
+        logits = reference.tensor(f"out/proposals/{i}/logits")
+        assert len(found) == len(boxes)
+        torch.testing.assert_close(found.objectness_logits, logits, rtol=1e-4, atol=2e-4)
+        distance = (found.proposal_boxes.tensor[:, None] - boxes[None]).abs().amax(dim=2)
+        nearest = distance.amin(dim=1)
+        assert distance.argmin(dim=1).unique().numel() == len(boxes)
+        assert nearest.max() < 0.25
+        assert (nearest < 1e-2).float().mean() > 0.9
+
+
+@torch.no_grad()
+def test_detections_of_the_same_proposals(reference):
+    model = reference.model.eval()
+    inputs = reference.inputs()
+    images = model.preprocess_image(inputs)
+    proposals = [
+        Instances(
+            size,
+            proposal_boxes=Boxes(reference.tensor(f"out/proposals/{i}/boxes")),
+            objectness_logits=reference.tensor(f"out/proposals/{i}/logits"),
+        )
+        for i, size in enumerate(images.image_sizes)
+    ]
+    detections, _ = model.roi_heads(images, model.backbone(images.tensor), proposals, None)
+    outputs = model._postprocess(detections, inputs, images.image_sizes)
+    assert_detections(outputs, reference, pixels=1e-2, score=1e-4)
+
+
+@torch.no_grad()
+def test_detections(reference):
+    """The same set; as near as the proposals that they come from allow."""
+    assert_detections(reference.model.eval()(reference.inputs()), reference, pixels=0.5, score=2e-2)
 
 
 def test_losses_gradients_and_counts(reference):
@@ -119,16 +153,20 @@ def test_losses_gradients_and_counts(reference):
     model.zero_grad()
     losses = model(reference.inputs())
     expected = json.loads(str(reference.data["out/losses"]))
-    assert {name: float(v) for name, v in losses.items()} == pytest.approx(expected, rel=1e-4)
+    assert {k: v.item() for k, v in losses.items()} == pytest.approx(expected, rel=1e-4)
 
     sum(losses.values()).backward()
     parameters = dict(model.named_parameters())
     norms = json.loads(str(reference.data["out/grad_norms"]))
-    found = {name: float(parameters[name].grad.norm()) for name in norms}
-    assert found == pytest.approx(norms, rel=1e-4)
+    # in double: a float32 sum over 1e7 squares is itself off by 1e-3
+    found = {name: parameters[name].grad.double().norm().item() for name in norms}
+    heads = {name for name in norms if not name.startswith("backbone.")}
+    assert {k: found[k] for k in heads} == pytest.approx({k: norms[k] for k in heads}, rel=1e-4)
+    # the backbone's gradients come through the sampling points of the proposals told of above
+    assert found == pytest.approx(norms, rel=4e-4)
 
     metrics = {}
     for module in model.modules():
         metrics.update(getattr(module, "metrics", None) or {})
     counts = reference.meta["events"]
-    assert {name: float(metrics[name]) for name in counts} == pytest.approx(counts, rel=1e-6)
+    assert {name: metrics[name].item() for name in counts} == pytest.approx(counts, rel=1e-6)

@@ -11,15 +11,14 @@ from lucidet.modeling.meta_arch import GeneralizedRCNN, ProposalNetwork
 from lucidet.modeling.meta_arch.build import available_device
 from lucidet.structures import Boxes, Instances
 from lucidet.utils.probe import watching
-from tests.modeling.tiny import FPN, PROPOSALS, objects, record, tiny_config
+from tests.modeling.tiny import FPN, PROPOSALS, objects, record, tiny_config, tiny_model
 
 SIZE = (64, 96)
 
 
 @pytest.fixture(scope="module")
 def detector() -> GeneralizedRCNN:
-    torch.manual_seed(0)
-    return build_model(tiny_config(FPN, [("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.1)]))
+    return tiny_model(tiny_config(FPN, [("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.1)]))
 
 
 @pytest.mark.parametrize("spine", [GeneralizedRCNN, ProposalNetwork])
@@ -107,10 +106,13 @@ class TestGeneralizedRCNN:
         assert result["instances"].pred_boxes.tensor.tolist() == [[1, 2, 30, 40]]
 
     def test_proposals_may_come_with_the_data(self, detector):
-        model = build_model(
-            tiny_config(FPN, [("MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals")])
+        model = GeneralizedRCNN(
+            backbone=detector.backbone,
+            proposal_generator=None,
+            roi_heads=detector.roi_heads,
+            pixel_mean=[0.0] * 3,
+            pixel_std=[1.0] * 3,
         )
-        assert model.proposal_generator is None
         given = Instances(
             SIZE,
             proposal_boxes=Boxes(torch.tensor([[1.0, 2, 30, 40]])),
@@ -118,7 +120,7 @@ class TestGeneralizedRCNN:
         )
         losses = model.train()([record(SIZE, [[0, 0, 30, 40]], proposals=given)])
         assert set(losses) == {"loss_cls", "loss_box_reg"}
-        with pytest.raises(ValueError, match=r"no 'proposals'.*LOAD_PROPOSALS"):
+        with pytest.raises(ValueError, match=r"image number 0.*no 'proposals'"):
             model([record(SIZE, [[0, 0, 30, 40]])])
 
     def test_metrics_are_tensors_under_the_fields_names(self, detector):

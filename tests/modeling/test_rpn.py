@@ -62,7 +62,7 @@ class TestHead:
             for leaf in ("bias", "weight")
         ]
         for layer in (head.conv, head.objectness_logits, head.anchor_deltas):
-            assert layer.weight.std() == pytest.approx(0.01, rel=0.1)
+            assert layer.weight.std().item() == pytest.approx(0.01, rel=0.1)
             assert not layer.bias.any()
 
     def test_several_convolutions_are_numbered(self):
@@ -239,7 +239,7 @@ class TestLosses:
 class TestForward:
     def test_training(self):
         rpn = build().train()
-        gt = [objects(SIZE, [[4, 4, 30, 30], [40, 10, 80, 50]]), objects(SIZE, [])]
+        gt = [objects(SIZE, [[4, 4, 30, 30], [40, 10, 80, 30]]), objects(SIZE, [])]
         proposals, losses = rpn(images(2), features(2), gt)
         assert set(losses) == {"loss_rpn_cls", "loss_rpn_loc"}
         sum(losses.values()).backward()

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
 from lucidet.config import CfgNode, get_cfg
+from lucidet.modeling import build_model
 from lucidet.structures import Boxes, Instances
 
 # A ResNet-50 of 1/8 of the width: all of its blocks, in 40 ms on one core.
@@ -53,6 +55,20 @@ CASCADE = [
     ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads"),
     ("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", True),
 ]
+DENSE = [
+    ("MODEL.BACKBONE.NAME", "build_retinanet_resnet_fpn_backbone"),
+    ("MODEL.RESNETS.OUT_FEATURES", ["res3", "res4", "res5"]),
+    ("MODEL.FPN.IN_FEATURES", ["res3", "res4", "res5"]),
+    ("MODEL.FPN.OUT_CHANNELS", 64),  # GroupNorm: 2 channels for each of 32 groups
+]
+RETINANET = [
+    *DENSE,
+    ("MODEL.META_ARCHITECTURE", "RetinaNet"),
+    ("MODEL.RETINANET.NUM_CLASSES", 3),
+    ("MODEL.ANCHOR_GENERATOR.SIZES", [[32], [64], [128], [256], [512]]),
+]
+ATSS = [*DENSE, ("MODEL.META_ARCHITECTURE", "ATSS"), ("MODEL.ATSS.NUM_CLASSES", 3)]
+FCOS = [*DENSE, ("MODEL.META_ARCHITECTURE", "FCOS"), ("MODEL.FCOS.NUM_CLASSES", 3)]
 PROPOSALS = [("MODEL.META_ARCHITECTURE", "ProposalNetwork")]
 
 
@@ -85,3 +101,25 @@ def record(
     if boxes is not None:
         result["instances"] = objects(size, boxes)
     return result
+
+
+def tiny_model(cfg: CfgNode, seed: int = 0) -> nn.Module:
+    """Return a detector with random weights that behaves like a trained one.
+
+    Its norms know the statistics of noise images, so that activations are of order one, and its
+    last layers are spread, so that scores don't tie.
+    """
+    torch.manual_seed(seed)
+    model = build_model(cfg)
+    last_layers = ("cls_", "objectness", "anchor_deltas", "bbox_pred", "centerness")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if any(word in name for word in last_layers):
+                parameter.add_(0.05 * torch.randn_like(parameter))
+        norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.momentum = 1.0
+        model.train()([record((96, 128), [[10.0, 10, 60, 70]], seed=i) for i in range(2)])
+        for norm in norms:
+            norm.momentum = 0.1
+    return model

@@ -16,7 +16,7 @@ from lucidet.modeling.postprocessing import detector_postprocess
 from lucidet.structures import ImageList, Instances
 from lucidet.utils.probe import probe
 
-__all__ = ["Detector", "Record"]
+__all__ = ["Detector", "Record", "postprocess"]
 
 #: one image's entry of a batch: `image`, at training `instances`, and what names the image
 Record = dict[str, Any]
@@ -101,24 +101,43 @@ class Detector(nn.Module):
         batched_inputs: list[Record],
         image_sizes: list[tuple[int, int]],
     ) -> list[Record]:
-        """Scale detections to the size asked for; `image_sizes` are those without padding."""
-        results = []
-        for image, (detections, record, (height, width)) in enumerate(
-            zip(instances, batched_inputs, image_sizes, strict=True)
-        ):
-            scaled = detector_postprocess(
-                detections,
-                record.get("height", height),
-                record.get("width", width),
-                keep_empty=self.keep_empty_boxes,
+        return postprocess(instances, batched_inputs, image_sizes, self.keep_empty_boxes)
+
+
+def postprocess(
+    instances: Sequence[Instances],
+    batched_inputs: Sequence[Record],
+    image_sizes: Sequence[tuple[int, int]],
+    keep_empty: bool = False,
+) -> list[Record]:
+    """Scale each image's detections to the size asked for.
+
+    Args:
+        instances: per image, in the frame of its `image`.
+        batched_inputs: per image, with `height` and `width` where another size is asked for.
+        image_sizes: (height, width) of each image without padding.
+        keep_empty: keep boxes that clipping leaves without area.
+
+    Returns:
+        Per image ``{"instances": Instances}``.
+    """
+    results = []
+    for image, (detections, record, (height, width)) in enumerate(
+        zip(instances, batched_inputs, image_sizes, strict=True)
+    ):
+        scaled = detector_postprocess(
+            detections,
+            record.get("height", height),
+            record.get("width", width),
+            keep_empty=keep_empty,
+        )
+        results.append({"instances": scaled})
+        if scaled.has("scores"):
+            probe(
+                "detections.final",
+                image=image,
+                boxes=scaled.pred_boxes.tensor,
+                scores=scaled.scores,
+                classes=scaled.pred_classes,
             )
-            results.append({"instances": scaled})
-            if scaled.has("scores"):
-                probe(
-                    "detections.final",
-                    image=image,
-                    boxes=scaled.pred_boxes.tensor,
-                    scores=scaled.scores,
-                    classes=scaled.pred_classes,
-                )
-        return results
+    return results

@@ -10,76 +10,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from lucidet.config import CfgNode, configurable
 from lucidet.modeling.backbone import Backbone, build_backbone
 from lucidet.modeling.meta_arch.build import META_ARCH_REGISTRY
-from lucidet.modeling.meta_arch.inputs import check_inputs
+from lucidet.modeling.meta_arch.detector import Detector, Record, postprocess
+from lucidet.modeling.meta_arch.inputs import describe_input
 from lucidet.modeling.postprocessing import detector_postprocess
 from lucidet.modeling.proposal_generator import build_proposal_generator
 from lucidet.modeling.roi_heads import build_roi_heads
 from lucidet.structures import ImageList, Instances
-from lucidet.utils.probe import probe
-
-Record = dict[str, Any]
-
-
-class _TwoStage(nn.Module):
-    """What both spines do with images before their first layer."""
-
-    backbone: Backbone
-    pixel_mean: Tensor
-    pixel_std: Tensor
-
-    def _set_pixel_statistics(
-        self, pixel_mean: Sequence[float], pixel_std: Sequence[float]
-    ) -> None:
-        if len(pixel_mean) != len(pixel_std):
-            raise ValueError(
-                f"MODEL.PIXEL_MEAN has {len(pixel_mean)} channels, but MODEL.PIXEL_STD has "
-                f"{len(pixel_std)}; both need one entry a channel"
-            )
-        # not persistent: detectron2's weights don't hold them, the config does
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
-        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is, and where it moves its inputs."""
-        return self.pixel_mean.device
-
-    def preprocess_image(self, batched_inputs: Sequence[Record]) -> ImageList:
-        """Return the images normalised and padded to one size, on the model's device.
-
-        Args:
-            batched_inputs: each with `image` (C, H, W), 0..255, channels as in INPUT.FORMAT.
-        """
-        images = [record["image"].to(self.device, non_blocking=True) for record in batched_inputs]
-        images = [(image - self.pixel_mean) / self.pixel_std for image in images]
-        batch = ImageList.from_tensors(
-            images,
-            self.backbone.size_divisibility,
-            padding_constraints=self.backbone.padding_constraints,
-        )
-        probe("input.batch", images=batch.tensor, image_sizes=batch.image_sizes)
-        return batch
-
-    def _gt_instances(self, batched_inputs: Sequence[Record]) -> list[Instances] | None:
-        """Return the images' objects on the model's device, or None where none are given."""
-        if "instances" not in batched_inputs[0]:
-            return None
-        return [record["instances"].to(self.device) for record in batched_inputs]
-
-    def _features(self, images: ImageList) -> dict[str, Tensor]:
-        features = self.backbone(images.tensor)
-        probe("backbone.features", features=features)
-        return features
 
 
 @META_ARCH_REGISTRY.register()
-class GeneralizedRCNN(_TwoStage):
+class GeneralizedRCNN(Detector):
     """A backbone, a proposal generator, and heads that look at each proposal."""
 
     @configurable
@@ -105,13 +50,15 @@ class GeneralizedRCNN(_TwoStage):
             input_format: "BGR" or "RGB", for whoever draws the images.
             vis_period: iterations between two drawings of a training loop; 0: none.
         """
-        super().__init__()
-        self.backbone = backbone
+        super().__init__(backbone, pixel_mean, pixel_std)
         self.proposal_generator = proposal_generator
         self.roi_heads = roi_heads
         self.input_format = input_format
         self.vis_period = vis_period
-        self._set_pixel_statistics(pixel_mean, pixel_std)
+
+    @property
+    def _num_classes(self) -> int | None:
+        return getattr(self.roi_heads, "num_classes", None)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -144,7 +91,7 @@ class GeneralizedRCNN(_TwoStage):
         """
         if not self.training:
             return self.inference(batched_inputs)
-        self._check(batched_inputs)
+        self._check(batched_inputs, self._num_classes)
         images = self.preprocess_image(batched_inputs)
         objects = self._gt_instances(batched_inputs)
         features = self._features(images)
@@ -169,7 +116,7 @@ class GeneralizedRCNN(_TwoStage):
         """
         if self.training:
             raise ValueError("inference needs a model in test mode: call model.eval() first")
-        self._check(batched_inputs)
+        self._check(batched_inputs, self._num_classes)
         images = self.preprocess_image(batched_inputs)
         features = self._features(images)
         if detected_instances is None:
@@ -192,49 +139,27 @@ class GeneralizedRCNN(_TwoStage):
         """Return proposals and their losses; without a generator, those that the data bring."""
         if self.proposal_generator is not None:
             return self.proposal_generator(images, features, objects)
-        if "proposals" not in batched_inputs[0]:
-            raise ValueError(
-                "MODEL.PROPOSAL_GENERATOR.NAME is 'PrecomputedProposals', but the inputs have no "
-                "'proposals'; set MODEL.LOAD_PROPOSALS True and DATASETS.PROPOSAL_FILES_*"
-            )
+        for index, record in enumerate(batched_inputs):
+            if "proposals" not in record:
+                raise ValueError(
+                    f"{describe_input(record, index)}: no 'proposals', and this model has no "
+                    "proposal generator; add Instances with proposal_boxes and objectness_logits"
+                )
         return [record["proposals"].to(self.device) for record in batched_inputs], {}
 
-    def _check(self, batched_inputs: list[Record]) -> None:
-        check_inputs(
-            batched_inputs,
-            num_channels=len(self.pixel_mean),
-            training=self.training,
-            num_classes=getattr(self.roi_heads, "num_classes", None),
-        )
-
+    # static as in detectron2, where user code calls it on the class
     @staticmethod
-    def _postprocess(
+    def _postprocess(  # type: ignore[override]
         instances: list[Instances],
         batched_inputs: list[Record],
         image_sizes: list[tuple[int, int]],
     ) -> list[Record]:
         """Scale detections to the size asked for; `image_sizes` are those without padding."""
-        results = []
-        for image, (detections, record, (height, width)) in enumerate(
-            zip(instances, batched_inputs, image_sizes, strict=True)
-        ):
-            scaled = detector_postprocess(
-                detections, record.get("height", height), record.get("width", width)
-            )
-            results.append({"instances": scaled})
-            if scaled.has("scores"):
-                probe(
-                    "detections.final",
-                    image=image,
-                    boxes=scaled.pred_boxes.tensor,
-                    scores=scaled.scores,
-                    classes=scaled.pred_classes,
-                )
-        return results
+        return postprocess(instances, batched_inputs, image_sizes)
 
 
 @META_ARCH_REGISTRY.register()
-class ProposalNetwork(_TwoStage):
+class ProposalNetwork(Detector):
     """The first stage alone: class-agnostic proposals."""
 
     @configurable
@@ -247,10 +172,8 @@ class ProposalNetwork(_TwoStage):
         pixel_std: Sequence[float],
     ) -> None:
         """See :class:`GeneralizedRCNN` for the arguments."""
-        super().__init__()
-        self.backbone = backbone
+        super().__init__(backbone, pixel_mean, pixel_std)
         self.proposal_generator = proposal_generator
-        self._set_pixel_statistics(pixel_mean, pixel_std)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -273,7 +196,7 @@ class ProposalNetwork(_TwoStage):
             The `proposals` are Instances with `proposal_boxes` and `objectness_logits`, highest
             first, scaled to `height` x `width`.
         """
-        check_inputs(batched_inputs, num_channels=len(self.pixel_mean), training=self.training)
+        self._check(batched_inputs)
         images = self.preprocess_image(batched_inputs)
         objects = self._gt_instances(batched_inputs)
         features = self._features(images)
