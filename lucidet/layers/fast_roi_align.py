@@ -106,12 +106,9 @@ class _SparseProduct(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
-        return (
-            _bag(grad.contiguous(), *_transposed(*ctx.saved_tensors, ctx.num_rows)),
-            None,
-            None,
-            None,
-        )
+        columns, weights, offsets = ctx.saved_tensors
+        transposed = _transposed(columns, weights, offsets, ctx.num_rows)
+        return _bag(grad.contiguous(), *transposed), None, None, None
 
 
 def _bag(flat: Tensor, columns: Tensor, weights: Tensor, offsets: Tensor) -> Tensor:
@@ -195,7 +192,7 @@ def _axis(low: Tensor, extent: Tensor, size: Tensor, bins: int, sampling_ratio: 
     if sampling_ratio > 0:
         number = torch.full_like(step, sampling_ratio)
     else:
-        number = step.ceil().clamp(min=0)
+        number = step.nan_to_num(0, 0, 0).ceil().clamp(min=0)
     most = max(int(number.max()), 1)
     sample = torch.arange(most, device=low.device, dtype=low.dtype)
     # (R, S): samples ascend along the axis also in a box whose sides are swapped
@@ -208,7 +205,8 @@ def _axis(low: Tensor, extent: Tensor, size: Tensor, bins: int, sampling_ratio: 
     end = size[:, None, None]
     # up to a cell outside the map the border's value counts, beyond it 0
     share = (exists[:, None] & (place >= -1) & (place <= end)) / number.clamp(min=1)[:, None, None]
-    place = torch.minimum(place.clamp(min=0), (end - 1).to(place.dtype))
+    # a NaN has share 0, and needs a pixel all the same
+    place = torch.minimum(place.clamp(min=0), (end - 1).to(place.dtype)).nan_to_num(0)
     pixel = place.floor()
     upper = (place - pixel) * share
     pixel = pixel.int()
