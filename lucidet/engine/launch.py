@@ -77,7 +77,7 @@ def launch(
         plan = (main_func, args, processes, num_machines, machine_rank, dist_url, timeout, errors)
         try:
             mp.start_processes(_child, args=plan, nprocs=processes, start_method="spawn")
-        except mp.ProcessException as error:
+        except (mp.ProcessRaisedException, mp.ProcessExitedException) as error:
             raise _first_error(Path(errors), processes, error) from None
     return None
 

@@ -27,6 +27,7 @@ from lucidet.data import (
 from lucidet.data.detection_utils import build_augmentation
 from lucidet.engine import hooks
 from lucidet.engine.checks import check_classes_of_training_data, report_unread_keys
+from lucidet.engine.derived import amp_precision, for_one_batch, scale_to_processes
 from lucidet.engine.parallel import create_ddp_model
 from lucidet.engine.setup import default_writers, on_available_device
 from lucidet.engine.train_loop import AMPTrainer, SimpleTrainer
@@ -88,7 +89,7 @@ class DefaultTrainer(TrainerBase):
 
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
-        data_loader = self.build_train_loader(_for_one_batch(cfg))
+        data_loader = self.build_train_loader(for_one_batch(cfg))
         check_classes_of_training_data(cfg)  # class names are known once the annotations are read
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.ema = ModelEMA(model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None
@@ -129,7 +130,7 @@ class DefaultTrainer(TrainerBase):
         }
         if not cfg.SOLVER.AMP.ENABLED:
             return SimpleTrainer(model, data_loader, optimizer, **common)
-        precision = _precision(cfg.SOLVER.AMP.DTYPE, device)
+        precision = amp_precision(cfg.SOLVER.AMP.DTYPE, device)
         return AMPTrainer(model, data_loader, optimizer, precision=precision, **common)
 
     # ------------------------------------------------------------------------------- running
@@ -231,7 +232,7 @@ class DefaultTrainer(TrainerBase):
         return hooks.PreciseBN(
             cfg.TEST.EVAL_PERIOD,
             self.model,
-            self.build_train_loader(_for_one_batch(cfg)),
+            self.build_train_loader(for_one_batch(cfg)),
             cfg.TEST.PRECISE_BN.NUM_ITER,
         )
 
@@ -375,27 +376,7 @@ class DefaultTrainer(TrainerBase):
             cfg: REFERENCE_WORLD_SIZE 0: it is returned as it is.
             num_workers: processes of this run.
         """
-        reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
-        if reference in (0, num_workers):
-            return cfg
-        batch = cfg.SOLVER.IMS_PER_BATCH
-        if batch % reference:
-            raise ValueError(
-                f"SOLVER.IMS_PER_BATCH {batch} is no multiple of SOLVER.REFERENCE_WORLD_SIZE "
-                f"{reference}"
-            )
-        frozen = cfg.is_frozen()
-        scaled = cfg.clone()
-        scaled.defrost()
-        scaled.SOLVER.REFERENCE_BATCH = batch
-        scaled.SOLVER.IMS_PER_BATCH = batch // reference * num_workers
-        scaled, table = scale_to_batch(scaled)
-        scaled.defrost()
-        scaled.SOLVER.REFERENCE_WORLD_SIZE = num_workers
-        logger.info("Scaled from %d to %d processes:\n%s", reference, num_workers, table)
-        if frozen:
-            scaled.freeze()
-        return scaled
+        return scale_to_processes(cfg, num_workers)
 
 
 class _RunState:
@@ -415,35 +396,3 @@ class _RunState:
         scaler = getattr(self._trainer._trainer, "grad_scaler", None)
         if scaler and state.get("grad_scaler"):
             scaler.load_state_dict(state["grad_scaler"])
-
-
-def _for_one_batch(cfg: CfgNode) -> CfgNode:
-    """Return the config for loading: ``IMS_PER_BATCH`` is split into ``ACCUMULATE`` batches.
-
-    Raises:
-        ValueError: it cannot be split evenly.
-    """
-    images, parts = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATE
-    if parts == 1:
-        return cfg
-    if parts < 1 or images % parts:
-        raise ValueError(
-            f"SOLVER.IMS_PER_BATCH {images} (images of one update) must be a multiple of "
-            f"SOLVER.ACCUMULATE {parts} (batches of one update)"
-        )
-    part = cfg.clone()
-    part.defrost()
-    part.SOLVER.IMS_PER_BATCH = images // parts
-    part.freeze()
-    return part
-
-
-def _precision(name: str, device: torch.device) -> torch.dtype:
-    """Return the 16-bit type called ``SOLVER.AMP.DTYPE``: bf16, fp16, or "" for what suits."""
-    known = {"bf16": torch.bfloat16, "fp16": torch.float16}
-    if name in known:
-        return known[name]
-    if name:
-        raise ValueError(f"SOLVER.AMP.DTYPE must be one of bf16, fp16 and '', got {name!r}")
-    has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported()
-    return torch.bfloat16 if has_bf16 else torch.float16
