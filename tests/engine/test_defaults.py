@@ -105,6 +105,7 @@ def test_arguments_are_detectron2s() -> None:
 # ---------------------------------------------------------------------------------------- training
 
 
+@pytest.mark.slow
 def test_training_writes_everything(tiny_cfg: Any) -> None:
     tiny_cfg.TEST.VAL_LOSS = True
     tiny_cfg.TEST.EVAL_PERIOD = 2
@@ -128,6 +129,7 @@ def test_training_writes_everything(tiny_cfg: Any) -> None:
     assert trainer.iter == 4
 
 
+@pytest.mark.slow
 def test_resume_continues_bit_identically(tiny_cfg: Any, tmp_path: Path) -> None:
     tiny_cfg.DATASETS.TEST = ()
     tiny_cfg.SOLVER.MAX_ITER = 6
@@ -189,6 +191,7 @@ def test_subclass_overrides_count(tiny_cfg: Any) -> None:
     assert trainer.optimizer is trainer._trainer.optimizer
 
 
+@pytest.mark.slow
 def test_amp_and_accumulation(tiny_cfg: Any) -> None:
     tiny_cfg.DATASETS.TEST = ()
     tiny_cfg.SOLVER.AMP.ENABLED = True
@@ -260,6 +263,7 @@ def test_missing_weights(tiny_cfg: Any) -> None:
 # --------------------------------------------------------------------------- program, predictor
 
 
+@pytest.mark.slow
 def test_program_trains_and_evaluates(tiny_cfg: Any, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(tiny_cfg.dump())
     opts = ["SOLVER.MAX_ITER", "1"]
