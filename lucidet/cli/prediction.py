@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import difflib
 import json
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -27,6 +28,7 @@ from lucidet.utils.logger import setup_logger
 from lucidet.utils.visualizer import Visualizer
 
 PREDICTIONS_FILE = "predictions.json"
+SMALLEST_PICTURE = 384  # pixels of the shorter side, about
 DENSE_AND_ROI = ("ROI_HEADS", "RETINANET", "ATSS", "FCOS")
 
 
@@ -44,7 +46,7 @@ def predict_sources(
     batch_size = args.batch_size or cfg.TEST.BATCH_SIZE
     images = [source for source in sources if not source.is_video]
     problems = []
-    with Progress(transient=True) as progress:
+    with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
         task = progress.add_task("predict", total=len(sources))
         for batch in read_ahead(images, batch_size):
             good = [(source, image) for source, image in batch if isinstance(image, np.ndarray)]
@@ -173,8 +175,9 @@ class Writer:
         return kept
 
     def draw(self, rgb: np.ndarray, instances: Any) -> Any:
-        """Return a picture (VisImage) of the detections."""
-        return Visualizer(rgb, self._metadata).draw_instance_predictions(instances)
+        """Return a picture (VisImage) of the detections; small images are enlarged."""
+        scale = max(1, round(SMALLEST_PICTURE / min(rgb.shape[:2])))  # labels must fit in
+        return Visualizer(rgb, self._metadata, scale=scale).draw_instance_predictions(instances)
 
     def finish(self) -> None:
         """Write the JSON and say what is where."""

@@ -41,7 +41,7 @@ class Video:
 
     def writer(self, target: Path) -> Any:
         """Return a writer (``append_data(frame)``, ``close()``) of the same speed."""
-        return _imageio(target).get_writer(str(target), fps=self.fps, macro_block_size=1)
+        return _imageio(target).get_writer(str(target), fps=self.fps, macro_block_size=2)
 
     def close(self) -> None:
         self._reader.close()

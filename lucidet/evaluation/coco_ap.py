@@ -199,7 +199,7 @@ def _hotcoco(
     judge.params.img_ids = images
     judge.evaluate()
     judge.accumulate()
-    return judge.eval
+    return judge.eval or {}
 
 
 def _pycocotools(
@@ -240,7 +240,7 @@ def _pycocotools(
         judge.params.imgIds = images
         judge.evaluate()
         judge.accumulate()
-    return judge.eval
+    return judge.eval or {}
 
 
 def _record(

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -26,7 +27,8 @@ def records(out: Path) -> list[dict]:
 def test_a_folder_becomes_pictures_and_a_list(tiny, tmp_path, capsys):
     out = tmp_path / "out"
     assert predict(tiny, out, str(tiny.images), "--score-threshold", "0", "--batch-size", "2") == 0
-    assert Image.open(out / "a.jpg").size == Image.open(out / "b.png").size == (64, 48)
+    for name in ("a.jpg", "b.png"):  # 64 x 48 pixels, enlarged so that labels can be read
+        assert Image.open(out / name).size == (512, 384)
     found = records(out)
     assert {r["file_name"] for r in found} == {str(tiny.images / n) for n in ("a.jpg", "b.png")}
     assert set(found[0]) == {
@@ -78,6 +80,19 @@ def test_a_video_that_cannot_be_read_says_why(tiny, tmp_path, capsys):
     text = capsys.readouterr().err
     assert "clip.mp4" in text
     assert "imageio[ffmpeg]" in text or "not a video" in text
+
+
+def test_every_frame_of_a_video(tiny, tmp_path):
+    pytest.importorskip("imageio_ffmpeg")
+    import imageio.v2 as imageio
+
+    with imageio.get_writer(tmp_path / "clip.mp4", fps=5, macro_block_size=2) as clip:
+        for i in range(3):
+            clip.append_data(np.full((48, 64, 3), 60 * i, np.uint8))
+    words = (str(tmp_path / "clip.mp4"), "--score-threshold", "0", "--batch-size", "2")
+    assert predict(tiny, tmp_path / "out", *words) == 0
+    assert len(imageio.mimread(tmp_path / "out" / "clip.mp4")) == 3
+    assert {r["frame"] for r in records(tmp_path / "out")} == {0, 1, 2}
 
 
 def test_only_missing_inputs(tiny, tmp_path, capsys):
