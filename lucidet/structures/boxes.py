@@ -223,7 +223,7 @@ class Boxes:
     def __repr__(self) -> str:
         return f"Boxes({self.tensor})"
 
-    def inside_box(self, box_size: tuple[int, int], boundary_threshold: int = 0) -> Tensor:
+    def inside_box(self, box_size: tuple[int, int], boundary_threshold: float = 0) -> Tensor:
         """Return (N,) bool: the box leaves the image by at most ``boundary_threshold`` pixels.
 
         Args:

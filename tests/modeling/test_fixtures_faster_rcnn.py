@@ -118,10 +118,9 @@ def test_proposals(reference):
         assert len(found) == len(boxes)
         torch.testing.assert_close(found.objectness_logits, logits, rtol=1e-4, atol=2e-4)
         distance = (found.proposal_boxes.tensor[:, None] - boxes[None]).abs().amax(dim=2)
-        nearest = distance.amin(dim=1)
-        assert distance.argmin(dim=1).unique().numel() == len(boxes)
-        assert nearest.max() < 0.25
-        assert (nearest < 1e-2).float().mean() > 0.9
+        for nearest in (distance.amin(dim=0), distance.amin(dim=1)):
+            assert nearest.max() < 0.25
+            assert (nearest < 1e-2).float().mean() > 0.9
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from lucidet.modeling.meta_arch.detector import Detector, Record, postprocess
 from lucidet.modeling.meta_arch.inputs import describe_input
 from lucidet.modeling.postprocessing import detector_postprocess
 from lucidet.modeling.proposal_generator import build_proposal_generator
-from lucidet.modeling.roi_heads import build_roi_heads
+from lucidet.modeling.roi_heads import ROIHeads, build_roi_heads
 from lucidet.structures import ImageList, Instances
 
 
@@ -33,7 +33,7 @@ class GeneralizedRCNN(Detector):
         *,
         backbone: Backbone,
         proposal_generator: nn.Module | None,
-        roi_heads: nn.Module,
+        roi_heads: ROIHeads,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         input_format: str | None = None,
@@ -90,7 +90,7 @@ class GeneralizedRCNN(Detector):
             have `pred_boxes`, `scores`, `pred_classes`, highest score first.
         """
         if not self.training:
-            return self.inference(batched_inputs)
+            return self.inference(batched_inputs)  # type: ignore[return-value]
         self._check(batched_inputs, self._num_classes)
         images = self.preprocess_image(batched_inputs)
         objects = self._gt_instances(batched_inputs)

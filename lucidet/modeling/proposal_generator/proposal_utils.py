@@ -32,7 +32,8 @@ def top_candidates(logits: Sequence[Tensor], pre_nms_topk: int) -> list[tuple[Te
     Returns:
         Per level ``(values (N, k_l), index into R_l (N, k_l))``.
     """
-    return [tuple(level.topk(min(pre_nms_topk, level.shape[1]), dim=1)) for level in logits]
+    top = [level.topk(min(pre_nms_topk, level.shape[1]), dim=1) for level in logits]
+    return [(level.values, level.indices) for level in top]
 
 
 def find_top_rpn_proposals(
@@ -141,9 +142,7 @@ def add_ground_truth_to_proposals(
     """
     if len(gt) != len(proposals):
         raise ValueError(f"{len(proposals)} images have proposals, but {len(gt)} have objects")
-    return [
-        add_ground_truth_to_proposals_single_image(g, p) for g, p in zip(gt, proposals, strict=True)
-    ]
+    return [add_ground_truth_to_proposals_single_image(gt[i], p) for i, p in enumerate(proposals)]
 
 
 def add_ground_truth_to_proposals_single_image(

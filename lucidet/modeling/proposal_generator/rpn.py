@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lucidet.config import CfgNode, configurable
 from lucidet.layers import ShapeSpec, cat
-from lucidet.modeling.anchor_generator import build_anchor_generator
+from lucidet.modeling.anchor_generator import DefaultAnchorGenerator, build_anchor_generator
 from lucidet.modeling.assigners import assign
 from lucidet.modeling.box_regression import Box2BoxTransform, _dense_box_regression_loss
 from lucidet.modeling.matcher import Matcher
@@ -45,7 +45,7 @@ class RPN(nn.Module):
         *,
         in_features: Sequence[str],
         head: nn.Module,
-        anchor_generator: nn.Module,
+        anchor_generator: DefaultAnchorGenerator,
         anchor_matcher: Matcher,
         box2box_transform: Box2BoxTransform,
         batch_size_per_image: int,

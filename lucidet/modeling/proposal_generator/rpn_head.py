@@ -72,19 +72,20 @@ class StandardRPNHead(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.01)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict[str, Any]:
         """Return the arguments of ``__init__``; levels must agree in channels and anchors."""
-        channels = {shape.channels for shape in input_shape}
+        channels = {shape.channels or 0 for shape in input_shape}
         if len(channels) != 1:
             raise ValueError(
                 f"the levels of MODEL.RPN.IN_FEATURES {cfg.MODEL.RPN.IN_FEATURES} have different "
                 f"channels {sorted(channels)}; the RPN's head is shared, so they must be equal"
             )
         # the same generator as the RPN's own; here only its counts are of interest
-        anchor_generator = build_anchor_generator(cfg, input_shape)
+        anchor_generator: Any = build_anchor_generator(cfg, input_shape)
         num_anchors = set(anchor_generator.num_anchors)
         if len(num_anchors) != 1:
             raise ValueError(

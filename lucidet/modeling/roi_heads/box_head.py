@@ -52,7 +52,8 @@ class FastRCNNConvFCHead(nn.Sequential):
             raise ValueError(
                 "a box head without layers: set MODEL.ROI_BOX_HEAD.NUM_FC or NUM_CONV above 0"
             )
-        channels, height, width = input_shape.channels, input_shape.height, input_shape.width
+        height, width = input_shape.height, input_shape.width
+        channels = input_shape.channels or 0
         for i, dim in enumerate(conv_dims, start=1):
             conv = Conv2d(
                 channels,

@@ -32,6 +32,10 @@ Predictions = tuple[Tensor, Tensor]
 class CascadeROIHeads(StandardROIHeads):
     """Each stage's boxes are the next stage's proposals, judged at a higher IoU."""
 
+    #: ModuleLists, one module a stage
+    box_head: Any
+    box_predictor: Any
+
     @configurable
     def __init__(
         self,
@@ -77,7 +81,7 @@ class CascadeROIHeads(StandardROIHeads):
             box_in_features=box_in_features,
             box_pooler=box_pooler,
             box_head=nn.ModuleList(box_heads),
-            box_predictor=nn.ModuleList(box_predictors),
+            box_predictor=nn.ModuleList(box_predictors),  # type: ignore[arg-type]
             num_classes=num_classes,
             batch_size_per_image=batch_size_per_image,
             positive_fraction=positive_fraction,
@@ -120,7 +124,10 @@ class CascadeROIHeads(StandardROIHeads):
             "box_heads": heads,
             "box_predictors": [
                 FastRCNNOutputLayers(
-                    cfg, head.output_shape, box2box_transform=Box2BoxTransform(weights=weights)
+                    **{
+                        **FastRCNNOutputLayers.from_config(cfg, head.output_shape),
+                        "box2box_transform": Box2BoxTransform(weights=weights),
+                    }
                 )
                 for head, weights in zip(heads, cascade.BBOX_REG_WEIGHTS, strict=True)
             ],
@@ -137,8 +144,9 @@ class CascadeROIHeads(StandardROIHeads):
         """See :meth:`ROIHeads.forward`; each stage has losses of its own name."""
         if self.training:
             proposals = self.label_and_sample_proposals(proposals, self._targets_needed(targets))
-            return proposals, self._forward_box(features, proposals, targets)
-        detections = self._forward_box(features, proposals)
+            losses: Any = self._forward_box(features, proposals, targets)
+            return proposals, losses
+        detections: Any = self._forward_box(features, proposals)
         return self.forward_with_given_boxes(features, detections), {}
 
     def _forward_box(

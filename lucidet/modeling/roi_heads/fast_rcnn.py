@@ -170,7 +170,9 @@ class FastRCNNOutputLayers(nn.Module):
             )
         if isinstance(input_shape, int):
             input_shape = ShapeSpec(channels=input_shape)
-        features = input_shape.channels * (input_shape.height or 1) * (input_shape.width or 1)
+        features = math.prod(
+            n or 1 for n in (input_shape.channels, input_shape.height, input_shape.width)
+        )
         num_boxes = 1 if cls_agnostic_bbox_reg else num_classes
         self.num_classes = num_classes
         self.cls_score = nn.Linear(features, num_classes + 1)

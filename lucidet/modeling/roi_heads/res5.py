@@ -34,7 +34,7 @@ class Res5ROIHeads(ROIHeads):
         in_features: Sequence[str],
         pooler: ROIPooler,
         res5: nn.Module,
-        box_predictor: nn.Module,
+        box_predictor: FastRCNNOutputLayers,
         num_classes: int,
         batch_size_per_image: int,
         positive_fraction: float,
@@ -80,13 +80,13 @@ class Res5ROIHeads(ROIHeads):
             "in_features": in_features,
             "pooler": ROIPooler(
                 output_size=head.POOLER_RESOLUTION,
-                scales=(1.0 / input_shape[in_features[0]].stride,),
+                scales=(1.0 / (input_shape[in_features[0]].stride or 1),),
                 sampling_ratio=head.POOLER_SAMPLING_RATIO,
                 pooler_type=head.POOLER_TYPE,
             ),
             "res5": res5,
             "box_predictor": FastRCNNOutputLayers(
-                cfg, ShapeSpec(channels=out_channels, height=1, width=1)
+                **FastRCNNOutputLayers.from_config(cfg, ShapeSpec(channels=out_channels))
             ),
         }
 

@@ -52,7 +52,7 @@ class StandardROIHeads(ROIHeads):
         box_in_features: Sequence[str],
         box_pooler: ROIPooler,
         box_head: nn.Module,
-        box_predictor: nn.Module,
+        box_predictor: FastRCNNOutputLayers,
         train_on_pred_boxes: bool = False,
         num_classes: int,
         batch_size_per_image: int,
@@ -100,13 +100,13 @@ class StandardROIHeads(ROIHeads):
         """Return the arguments that make the box branch: what a variant overrides."""
         in_features = cfg.MODEL.ROI_HEADS.IN_FEATURES
         head = cfg.MODEL.ROI_BOX_HEAD
-        channels = {input_shape[name].channels for name in in_features}
+        channels = {input_shape[name].channels or 0 for name in in_features}
         if len(channels) != 1:
             raise ValueError(
                 f"the maps of MODEL.ROI_HEADS.IN_FEATURES {in_features} have different channels "
                 f"{sorted(channels)}; the box head is shared, so they must be equal"
             )
-        box_head = build_box_head(
+        box_head: Any = build_box_head(
             cfg,
             ShapeSpec(
                 channels=channels.pop(),
@@ -118,12 +118,14 @@ class StandardROIHeads(ROIHeads):
             "box_in_features": in_features,
             "box_pooler": ROIPooler(
                 output_size=head.POOLER_RESOLUTION,
-                scales=tuple(1.0 / input_shape[name].stride for name in in_features),
+                scales=tuple(1.0 / (input_shape[name].stride or 1) for name in in_features),
                 sampling_ratio=head.POOLER_SAMPLING_RATIO,
                 pooler_type=head.POOLER_TYPE,
             ),
             "box_head": box_head,
-            "box_predictor": FastRCNNOutputLayers(cfg, box_head.output_shape),
+            "box_predictor": FastRCNNOutputLayers(
+                **FastRCNNOutputLayers.from_config(cfg, box_head.output_shape)
+            ),
         }
 
     def forward(
@@ -136,8 +138,9 @@ class StandardROIHeads(ROIHeads):
         """See :meth:`ROIHeads.forward`."""
         if self.training:
             proposals = self.label_and_sample_proposals(proposals, self._targets_needed(targets))
-            return proposals, self._forward_box(features, proposals)
-        detections = self._forward_box(features, proposals)
+            losses: Any = self._forward_box(features, proposals)
+            return proposals, losses
+        detections: Any = self._forward_box(features, proposals)
         return self.forward_with_given_boxes(features, detections), {}
 
     def _forward_box(
