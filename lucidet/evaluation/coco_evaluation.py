@@ -9,7 +9,7 @@ import json
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class COCOEvaluator(DatasetEvaluator):
         dataset_name: registered name; its metadata may have ``json_file`` and
             ``thing_dataset_id_to_contiguous_id``.
         tasks: ``("bbox",)``, ``("box_proposals",)`` or both; found in the predictions without it.
+            A config, which old code for detectron2 hands over here, is the same as None.
         distributed: gather from all ranks to rank 0, which alone returns results.
         output_dir: where ``coco_instances_results.json`` goes; nothing is written without it.
         max_dets_per_image: detections an image may use (COCO: 100), or three rising numbers, for
@@ -52,7 +53,7 @@ class COCOEvaluator(DatasetEvaluator):
     def __init__(
         self,
         dataset_name: str,
-        tasks: Sequence[str] | None = None,
+        tasks: Sequence[str] | Mapping[str, Any] | None = None,
         distributed: bool = True,
         output_dir: str | None = None,
         *,
@@ -61,7 +62,10 @@ class COCOEvaluator(DatasetEvaluator):
         kpt_oks_sigmas: Sequence[float] = (),
         allow_cached_coco: bool = True,
     ) -> None:
-        if isinstance(tasks, str):
+        if isinstance(tasks, Mapping):
+            logger.warning("COCOEvaluator finds its tasks in the predictions: leave the config out")
+            tasks = None
+        elif isinstance(tasks, str):
             tasks = (tasks,)
         unknown = [t for t in tasks or () if t not in KNOWN_TASKS]
         if unknown or len(kpt_oks_sigmas):

@@ -71,6 +71,13 @@ def test_no_detection_is_ap_0_and_no_batch_is_no_result(data):
     assert evaluator.evaluate() == {}
 
 
+def test_a_config_in_the_place_of_tasks(data):
+    from lucidet.config import get_cfg
+
+    evaluator = COCOEvaluator("evaluation_test", get_cfg(), False, output_dir=None)
+    assert "bbox" in evaluate(evaluator, data, make_detections(0, data, 2))
+
+
 def test_only_some_images(data):
     found = make_detections(0, data, 20)
     evaluator = COCOEvaluator("evaluation_test")
