@@ -15,6 +15,7 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,7 +65,7 @@ def main() -> int:
         f"Pictures with boxes: {pictures}\n"
         f"Curves, log, config and weights: {run_dir}\n"
         "Next, your own images:\n"
-        f"  lucidet predict {shlex.join(used)} IMAGE_OR_FOLDER --out detections"
+        f"  {program()} predict {typed(used)} IMAGE_OR_FOLDER --out detections"
     )
     if not args.fast and not ap50 >= ENOUGH_AP50:
         print(f"expected at least {ENOUGH_AP50} AP50, got {ap50:.1f}", file=sys.stderr)
@@ -85,10 +86,24 @@ def command(*words: str) -> None:
     """Run a lucidet command in this process, showing what one would type."""
     from lucidet.__main__ import main as lucidet
 
-    say(f"$ {shlex.join(['lucidet', *words])}")
+    say(f"$ {program()} {typed(words)}")
     code = lucidet(words)
     if code:
         sys.exit(code)
+
+
+def program() -> str:
+    """Return what to type for `lucidet`: with its folder where that is not in the search path."""
+    beside = Path(sys.executable).with_name("lucidet")
+    return (
+        typed([str(beside)]) if shutil.which("lucidet") is None and beside.exists() else "lucidet"
+    )
+
+
+def typed(words: Sequence[str]) -> str:
+    """Return words as one would type them in this folder: paths inside it are relative."""
+    here = f"{Path.cwd()}{os.sep}"
+    return shlex.join(word.removeprefix(here) for word in words)
 
 
 def say(text: str) -> None:

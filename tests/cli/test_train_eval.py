@@ -48,9 +48,9 @@ def test_the_demo_runs_from_anywhere_and_trains_once(tmp_path):
     for done in (first, second):
         assert done.returncode == 0, done.stdout + done.stderr
         assert "AP50 on" in done.stdout
-        assert "lucidet predict" in done.stdout
-    assert "$ lucidet train" in first.stdout
+        assert "lucidet predict --config-file" in done.stdout
+    assert "lucidet train --config-file" in first.stdout
     assert "Already trained" in second.stdout
-    assert "$ lucidet eval" in second.stdout
+    assert "lucidet eval --config-file" in second.stdout
     assert list((tmp_path / "demo" / "predictions").glob("*.jpg"))
     assert (tmp_path / "demo" / "faster_rcnn_R_18_FPN" / "config.yaml").is_file()
