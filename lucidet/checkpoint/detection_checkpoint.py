@@ -3,13 +3,39 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from lucidet.checkpoint.checkpointer import Checkpointer
+from lucidet.checkpoint.checkpointer import Checkpointer, unwrap
+from lucidet.checkpoint.formats import rename_weights
+from lucidet.checkpoint.placing import place
 from lucidet.checkpoint.report import LoadReport
 from lucidet.utils import comm
+
+
+def load_weights(
+    model: nn.Module, weights: Mapping[str, Tensor], heuristics: bool = False
+) -> LoadReport:
+    """Fill a model with weights of any known format, as far as names and shapes agree.
+
+    Args:
+        model: a detector.
+        weights: name -> tensor, a torchvision detector's ``state_dict()`` for example.
+        heuristics: names are only ends of the model's names; see `rename_weights`.
+
+    Raises:
+        ValueError: the weights are of another architecture.
+    """
+    model = unwrap(model)
+    renamed = rename_weights(weights, heuristics)
+    state = model.state_dict()
+    placed = place(renamed, state)
+    report = LoadReport.compare(state, placed, renamed)
+    report.require("backbone.")
+    model.load_state_dict({name: placed[name] for name in report.loaded}, strict=False)
+    return report
 
 
 class DetectionCheckpointer(Checkpointer):

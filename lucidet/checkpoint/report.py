@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from lucidet.checkpoint.renaming import Renamed
 from lucidet.utils.logger import create_table
 
 # names of one group shown in the table before "... and N more"
@@ -35,9 +36,18 @@ class LoadReport:
 
     @classmethod
     def compare(
-        cls, model: Mapping[str, torch.Tensor], file: Mapping[str, torch.Tensor]
+        cls,
+        model: Mapping[str, torch.Tensor],
+        file: Mapping[str, torch.Tensor],
+        origin: Renamed | None = None,
     ) -> LoadReport:
-        """Compare two state dicts by name and shape."""
+        """Compare two state dicts by name and shape.
+
+        Args:
+            model: the model's.
+            file: what is to be loaded, under the model's names.
+            origin: what `file` was made of.
+        """
         report = cls(unexpected_keys=[name for name in file if name not in model])
         for name, tensor in model.items():
             if name not in file:
