@@ -109,7 +109,7 @@ class RotatedBoxes(Boxes):
     def __repr__(self) -> str:
         return f"RotatedBoxes({self.tensor})"
 
-    def inside_box(self, box_size: tuple[int, int], boundary_threshold: int = 0) -> Tensor:
+    def inside_box(self, box_size: tuple[int, int], boundary_threshold: float = 0) -> Tensor:
         """Return (N,) bool: the centre leaves the image by at most ``boundary_threshold`` pixels.
 
         Args:
