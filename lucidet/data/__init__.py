@@ -1,21 +1,21 @@
 """Data: catalogs of data sets, mappers, transforms, samplers and loaders."""
 
-from . import datasets, samplers, transforms  # datasets registers the built-in ones
-from .build import (
+from lucidet.data import datasets, samplers, transforms  # datasets registers the built-in ones
+from lucidet.data.build import (
     build_batch_data_loader,
     build_detection_test_loader,
     build_detection_train_loader,
     get_detection_dataset_dicts,
     print_instances_class_histogram,
 )
-from .catalog import DatasetCatalog, Metadata, MetadataCatalog
-from .common import (
+from lucidet.data.catalog import DatasetCatalog, Metadata, MetadataCatalog
+from lucidet.data.common import (
     AspectRatioGroupedDataset,
     DatasetFromList,
     MapDataset,
     ToIterableDataset,
 )
-from .dataset_mapper import DatasetMapper
+from lucidet.data.dataset_mapper import DatasetMapper
 
 __all__ = [
     "AspectRatioGroupedDataset",

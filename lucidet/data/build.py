@@ -10,22 +10,27 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torch.utils.data.sampler import Sampler
 
-from ..config import configurable
-from ..utils.comm import get_rank, get_world_size
-from ..utils.env import seed_all_rng
-from .common import AspectRatioGroupedDataset, DatasetFromList, MapDataset, ToIterableDataset
-from .dataset_mapper import DatasetMapper
-from .records import (
+from lucidet.config import configurable
+from lucidet.data.common import (
+    AspectRatioGroupedDataset,
+    DatasetFromList,
+    MapDataset,
+    ToIterableDataset,
+)
+from lucidet.data.dataset_mapper import DatasetMapper
+from lucidet.data.records import (
     filter_images_with_only_crowd_annotations,
     get_detection_dataset_dicts,
     print_instances_class_histogram,
 )
-from .samplers import (
+from lucidet.data.samplers import (
     InferenceSampler,
     RandomSubsetTrainingSampler,
     RepeatFactorTrainingSampler,
     TrainingSampler,
 )
+from lucidet.utils.comm import get_rank, get_world_size
+from lucidet.utils.env import seed_all_rng
 
 __all__ = [
     "build_batch_data_loader",

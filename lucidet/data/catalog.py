@@ -9,7 +9,7 @@ from collections import UserDict
 from collections.abc import Callable
 from typing import Any
 
-from ..utils.registry import UnknownNameError, nearest_names
+from lucidet.utils.registry import UnknownNameError, nearest_names
 
 __all__ = ["DatasetCatalog", "Metadata", "MetadataCatalog"]
 

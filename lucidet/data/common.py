@@ -12,7 +12,7 @@ import numpy as np
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from torch.utils.data.sampler import Sampler
 
-from .shared_list import SharedList
+from lucidet.data.shared_list import SharedList
 
 __all__ = [
     "AspectRatioGroupedDataset",

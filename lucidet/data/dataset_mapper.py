@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..config import configurable
-from ..structures import Boxes, Instances
-from ..utils.probe import probe
-from . import detection_utils as utils
-from . import transforms as T
+from lucidet.config import configurable
+from lucidet.data import detection_utils as utils
+from lucidet.data import transforms as T
+from lucidet.structures import Boxes, Instances
+from lucidet.utils.probe import probe
 
 __all__ = ["DatasetMapper"]
 

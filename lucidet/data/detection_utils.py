@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..structures import Boxes, BoxMode, Instances
-from . import transforms as T
-from .catalog import MetadataCatalog
-from .image_io import YUV_FORMAT, convert_image_to_rgb, convert_PIL_to_numpy, read_image
+from lucidet.data import transforms as T
+from lucidet.data.catalog import MetadataCatalog
+from lucidet.data.image_io import YUV_FORMAT, convert_image_to_rgb, convert_PIL_to_numpy, read_image
+from lucidet.structures import Boxes, BoxMode, Instances
 
 __all__ = [
     "YUV_FORMAT",
@@ -143,7 +143,7 @@ def annotations_to_instances_rotated(
         annos: ``bbox`` is (x centre, y centre, width, height, angle in degrees).
         image_size: (height, width).
     """
-    from ..structures import RotatedBoxes
+    from lucidet.structures import RotatedBoxes
 
     target = Instances(image_size)
     rows = [list(anno["bbox"]) for anno in annos]

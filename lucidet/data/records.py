@@ -9,9 +9,9 @@ from typing import Any
 
 from torch.utils.data import ConcatDataset, Dataset
 
-from ..utils.logger import create_table
-from .catalog import DatasetCatalog, MetadataCatalog
-from .detection_utils import check_metadata_consistency
+from lucidet.data.catalog import DatasetCatalog, MetadataCatalog
+from lucidet.data.detection_utils import check_metadata_consistency
+from lucidet.utils.logger import create_table
 
 logger = logging.getLogger(__name__)
 

@@ -1,16 +1,21 @@
 """Layers and functions on tensors: pure maths, no config and no Instances."""
 
-from .batch_norm import (
+from lucidet.layers.batch_norm import (
     CycleBatchNormList,
     FrozenBatchNorm2d,
     LayerNorm,
     NaiveSyncBatchNorm,
     get_norm,
 )
-from .blocks import CNNBlockBase, DepthwiseSeparableConv2d
-from .deform_conv import DeformConv, ModulatedDeformConv, deform_conv, modulated_deform_conv
-from .fast_roi_align import fast_roi_align, fast_roi_align_levels
-from .losses import (
+from lucidet.layers.blocks import CNNBlockBase, DepthwiseSeparableConv2d
+from lucidet.layers.deform_conv import (
+    DeformConv,
+    ModulatedDeformConv,
+    deform_conv,
+    modulated_deform_conv,
+)
+from lucidet.layers.fast_roi_align import fast_roi_align, fast_roi_align_levels
+from lucidet.layers.losses import (
     ciou_loss,
     diou_loss,
     giou_loss,
@@ -19,11 +24,11 @@ from .losses import (
     sigmoid_focal_loss_star,
     smooth_l1_loss,
 )
-from .nms import batched_nms, batched_nms_rotated, nms, nms_rotated
-from .roi_align import ROIAlign, roi_align
-from .rotated_boxes import pairwise_iou_rotated
-from .shape_spec import ShapeSpec
-from .wrappers import (
+from lucidet.layers.nms import batched_nms, batched_nms_rotated, nms, nms_rotated
+from lucidet.layers.roi_align import ROIAlign, roi_align
+from lucidet.layers.rotated_boxes import pairwise_iou_rotated
+from lucidet.layers.shape_spec import ShapeSpec
+from lucidet.layers.wrappers import (
     BatchNorm2d,
     Conv2d,
     ConvTranspose2d,

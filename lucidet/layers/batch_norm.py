@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
-from .wrappers import BatchNorm2d
+from lucidet.layers.wrappers import BatchNorm2d
 
 BATCH_NORM_TYPES = (nn.BatchNorm2d, nn.SyncBatchNorm)
 

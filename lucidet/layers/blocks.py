@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from .batch_norm import FrozenBatchNorm2d, get_norm
-from .wrappers import Conv2d
+from lucidet.layers.batch_norm import FrozenBatchNorm2d, get_norm
+from lucidet.layers.wrappers import Conv2d
 
 
 class CNNBlockBase(nn.Module):

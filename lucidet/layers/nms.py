@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.ops import boxes as box_ops
 from torchvision.ops import nms
 
-from .rotated_boxes import pairwise_iou_rotated
+from lucidet.layers.rotated_boxes import pairwise_iou_rotated
 
 __all__ = ["batched_nms", "batched_nms_rotated", "nms", "nms_rotated"]
 

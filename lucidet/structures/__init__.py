@@ -1,6 +1,6 @@
 """What flows through a detector: images, boxes and the objects of an image."""
 
-from .boxes import (
+from lucidet.structures.boxes import (
     Boxes,
     BoxMode,
     matched_boxlist_iou,
@@ -10,10 +10,10 @@ from .boxes import (
     pairwise_iou,
     pairwise_point_box_distance,
 )
-from .image_list import ImageList
-from .instances import Instances
-from .rotated_boxes import RotatedBoxes
-from .rotated_boxes import pairwise_iou as pairwise_iou_rotated
+from lucidet.structures.image_list import ImageList
+from lucidet.structures.instances import Instances
+from lucidet.structures.rotated_boxes import RotatedBoxes
+from lucidet.structures.rotated_boxes import pairwise_iou as pairwise_iou_rotated
 
 __all__ = [
     "BoxMode",

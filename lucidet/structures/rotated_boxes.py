@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from lucidet.layers.rotated_boxes import pairwise_iou_rotated
-
-from .boxes import Boxes
+from lucidet.structures.boxes import Boxes
 
 
 class RotatedBoxes(Boxes):

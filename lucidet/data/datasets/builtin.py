@@ -11,10 +11,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ..catalog import DatasetCatalog, MetadataCatalog
-from .builtin_meta import _get_builtin_metadata
-from .coco import load_coco_json
-from .pascal_voc import CLASS_NAMES, load_voc_instances
+from lucidet.data.catalog import DatasetCatalog, MetadataCatalog
+from lucidet.data.datasets.builtin_meta import _get_builtin_metadata
+from lucidet.data.datasets.coco import load_coco_json
+from lucidet.data.datasets.pascal_voc import CLASS_NAMES, load_voc_instances
 
 __all__ = ["datasets_root"]
 

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...structures import BoxMode
-from ..catalog import DatasetCatalog, MetadataCatalog
-from .coco_json import BoxReport, read_coco
+from lucidet.data.catalog import DatasetCatalog, MetadataCatalog
+from lucidet.data.datasets.coco_json import BoxReport, read_coco
+from lucidet.structures import BoxMode
 
 __all__ = ["convert_to_coco_dict", "convert_to_coco_json", "load_coco_json"]
 

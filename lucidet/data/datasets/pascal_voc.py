@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...structures import BoxMode
-from ..catalog import DatasetCatalog, MetadataCatalog
+from lucidet.data.catalog import DatasetCatalog, MetadataCatalog
+from lucidet.structures import BoxMode
 
 __all__ = ["CLASS_NAMES", "load_voc_instances", "register_pascal_voc"]
 

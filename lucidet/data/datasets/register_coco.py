@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ..catalog import DatasetCatalog, MetadataCatalog
-from .coco import load_coco_json
+from lucidet.data.catalog import DatasetCatalog, MetadataCatalog
+from lucidet.data.datasets.coco import load_coco_json
 
 __all__ = ["register_coco_instances"]
 

@@ -1,12 +1,12 @@
 """Which image comes next."""
 
-from .distributed_sampler import (
+from lucidet.data.samplers.distributed_sampler import (
     InferenceSampler,
     RandomSubsetTrainingSampler,
     RepeatFactorTrainingSampler,
     TrainingSampler,
 )
-from .grouped_batch_sampler import GroupedBatchSampler
+from lucidet.data.samplers.grouped_batch_sampler import GroupedBatchSampler
 
 __all__ = [
     "GroupedBatchSampler",

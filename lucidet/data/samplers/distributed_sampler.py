@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.utils.data.sampler import Sampler
 
-from ...utils import comm
+from lucidet.utils import comm
 
 logger = logging.getLogger(__name__)
 

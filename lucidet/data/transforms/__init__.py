@@ -1,5 +1,5 @@
 """Transforms (what is done to an image) and augmentations (random choices of transforms)."""
 
-from .augmentation import *  # noqa: F403
-from .augmentation_impl import *  # noqa: F403
-from .transform import *  # noqa: F403
+from lucidet.data.transforms.augmentation import *  # noqa: F403
+from lucidet.data.transforms.augmentation_impl import *  # noqa: F403
+from lucidet.data.transforms.transform import *  # noqa: F403

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ...utils.probe import probe
-from .base import Transform, TransformList, describe
+from lucidet.data.transforms.base import Transform, TransformList, describe
+from lucidet.utils.probe import probe
 
 __all__ = [
     "AugInput",

@@ -1,13 +1,18 @@
 """All augmentations under one name; they are defined by kind in `*_augs`."""
 
-from .color_augs import RandomBrightness, RandomContrast, RandomLighting, RandomSaturation
-from .crop_augs import (
+from lucidet.data.transforms.color_augs import (
+    RandomBrightness,
+    RandomContrast,
+    RandomLighting,
+    RandomSaturation,
+)
+from lucidet.data.transforms.crop_augs import (
     FixedSizeCrop,
     MinIoURandomCrop,
     RandomCrop,
     RandomCrop_CategoryAreaConstraint,
 )
-from .resize_augs import (
+from lucidet.data.transforms.resize_augs import (
     RandomApply,
     RandomExtent,
     RandomFlip,

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .base import NoOpTransform, Transform
+from lucidet.data.transforms.base import NoOpTransform, Transform
 
 
 class HFlipTransform(Transform):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .augmentation import Augmentation
-from .base import Transform
-from .basic import BlendTransform
+from lucidet.data.transforms.augmentation import Augmentation
+from lucidet.data.transforms.base import Transform
+from lucidet.data.transforms.basic import BlendTransform
 
 # weights of red, green and blue in perceived brightness (ITU-R BT.601)
 LUMA_RGB = np.array([0.299, 0.587, 0.114], dtype=np.float32)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .augmentation import Augmentation
-from .base import NoOpTransform, Transform
-from .basic import CropTransform, PadTransform
+from lucidet.data.transforms.augmentation import Augmentation
+from lucidet.data.transforms.base import NoOpTransform, Transform
+from lucidet.data.transforms.basic import CropTransform, PadTransform
 
 CROP_TYPES = ("relative_range", "relative", "absolute", "absolute_range")
 

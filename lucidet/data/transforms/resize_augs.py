@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from .augmentation import AugInput, Augmentation, as_augmentation
-from .base import NoOpTransform, Transform
-from .basic import HFlipTransform, VFlipTransform
-from .transform import ExtentTransform, ResizeTransform, RotationTransform
+from lucidet.data.transforms.augmentation import AugInput, Augmentation, as_augmentation
+from lucidet.data.transforms.base import NoOpTransform, Transform
+from lucidet.data.transforms.basic import HFlipTransform, VFlipTransform
+from lucidet.data.transforms.transform import ExtentTransform, ResizeTransform, RotationTransform
 
 BILINEAR = Image.Resampling.BILINEAR
 

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as TF
 
-from .base import NoOpTransform, Transform, TransformList
-from .basic import (
+from lucidet.data.transforms.base import NoOpTransform, Transform, TransformList
+from lucidet.data.transforms.basic import (
     BlendTransform,
     CropTransform,
     HFlipTransform,
