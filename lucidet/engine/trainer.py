@@ -359,7 +359,9 @@ class DefaultTrainer(TrainerBase):
                 logger.warning("%s is not evaluated: %s", name, error)
                 results[name] = {}
                 continue
-            results[name] = inference_on_dataset(model, loader, evaluator)
+            results[name] = inference_on_dataset(
+                model, loader, evaluator, optimize=cfg.TEST.OPTIMIZE
+            )
             if comm.is_main_process():
                 logger.info("Evaluation results for %s in csv format:", name)
                 print_csv_format(results[name])
