@@ -42,7 +42,7 @@ SINGLE_LEVEL = "single_level_15_anchors"
 SIZE = (192, 320)
 #: layers that predict: (end of the name, spread of the outputs, bias)
 SPREADS = [
-    ("rpn.head.cls_logits", 2.0, 0.0),
+    ("rpn.head.cls_logits", 1.0, -1.0),
     ("rpn.head.bbox_pred", 0.2, 0.0),
     ("box_predictor.cls_score", 2.0, 0.0),
     ("box_predictor.bbox_pred", 1.0, 0.0),
@@ -196,7 +196,9 @@ def resized(oracle: nn.Module, images: list[Tensor], boxes: list[Tensor]) -> lis
     """Return lucidet's inputs: the images as torchvision resizes them, in 0..255."""
     targets = [{"boxes": b, "labels": torch.ones(len(b), dtype=torch.int64)} for b in boxes]
     transform = oracle.transform
-    mean, std = (torch.tensor(v)[:, None, None] for v in (transform.image_mean, transform.image_std))
+    mean, std = (
+        torch.tensor(v)[:, None, None] for v in (transform.image_mean, transform.image_std)
+    )
     records = []
     for image, target in zip(images, targets, strict=True):
         batch, new = transform([image], [target])
@@ -228,9 +230,7 @@ def ground_truth(images: list[Tensor]) -> list[Tensor]:
 
 
 @torch.no_grad()
-def test_detections_agree(
-    pair: tuple[str, nn.Module, nn.Module], images: list[Tensor]
-) -> None:
+def test_detections_agree(pair: tuple[str, nn.Module, nn.Module], images: list[Tensor]) -> None:
     """Boxes within 1e-2 pixel, scores within 1e-4, same classes, same number, images in a batch."""
     name, oracle, ours = pair
     oracle.eval()

@@ -124,6 +124,7 @@ def _faster_rcnn(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         "MODEL.RPN.SCORE_THRESH": 0.05 if len(inner) == 2 else 0.0,
         "MODEL.RPN.SMOOTH_L1_BETA": 1 / 9,
         "MODEL.RPN.NORMALIZE_BY_SAMPLED": True,
+        "MODEL.RPN.RANK_PROBABILITIES": True,
         "MODEL.ROI_HEADS.NAME": "StandardROIHeads",
         "MODEL.ROI_HEADS.IN_FEATURES": pooled,
         "MODEL.ROI_HEADS.NUM_CLASSES": len(weights["roi_heads.box_predictor.cls_score.weight"]) - 1,
@@ -144,7 +145,10 @@ def _is_box_conv(name: str) -> bool:
 
 
 def _dense(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    settings: dict[str, Any] = {"TEST.KEEP_EMPTY_BOXES": True}
+    settings: dict[str, Any] = {
+        "TEST.KEEP_EMPTY_BOXES": True,
+        "TEST.CLIP_BEFORE_NMS": True,
+    }
     anchors = len(weights["head.regression_head.bbox_reg.weight"]) // 4
     classes = len(weights["head.classification_head.cls_logits.weight"]) // anchors
     if "head.regression_head.bbox_ctrness.weight" in weights:

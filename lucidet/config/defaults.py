@@ -107,6 +107,8 @@ _C.TEST.EVAL_PERIOD = 0
 _C.TEST.KEYPOINT_OKS_SIGMAS = []
 # Detections kept of each image, the highest scores first
 _C.TEST.DETECTIONS_PER_IMAGE = 100
+# Clip the boxes of RetinaNet and FCOS to the image before NMS (torchvision), not after it
+_C.TEST.CLIP_BEFORE_NMS = False
 # Keep detections of one-stage detectors that clipping left without area (torchvision does)
 _C.TEST.KEEP_EMPTY_BOXES = False
 # Images in a batch when testing and predicting

@@ -136,6 +136,9 @@ def add_anchors_and_rpn(_C: CN) -> None:
     _C.MODEL.RPN.NMS_THRESH = 0.7
     # Candidates whose objectness, 0..1, is below this don't enter NMS; 0: all do
     _C.MODEL.RPN.SCORE_THRESH = 0.0
+    # NMS ranks candidates by probability instead of logit (torchvision): where float32 cannot tell
+    # two probabilities apart, the order differs
+    _C.MODEL.RPN.RANK_PROBABILITIES = False
     # Divide the losses by the anchors really sampled (torchvision) instead of
     # BATCH_SIZE_PER_IMAGE * images; they differ where an image has too few anchors
     _C.MODEL.RPN.NORMALIZE_BY_SAMPLED = False

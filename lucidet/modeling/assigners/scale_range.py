@@ -43,13 +43,18 @@ class ScaleRangeAssigner:
         ranges: Sequence[tuple[float, float]],
         strides: Sequence[float] | None = None,
         center_radius: float | None = None,
+        open_ranges: bool = False,
     ) -> None:
         """
         Args:
-            ranges: per level, smallest and largest distance, pixels, both included.
+            ranges: per level, smallest and largest distance, pixels, both included unless
+                `open_ranges`.
             strides: per level, pixels; needed for `center_radius`.
             center_radius: strides; a location must be nearer than this to the object's centre in x
                 and in y; None: anywhere in the object.
+            open_ranges: the bounds belong to no level, and a location may lie as near to the
+                object's edge as it likes: detectron2's and torchvision's FCOS. Else as in SSC. An
+                object at the image's border often has a distance of exactly 64 pixels.
 
         Raises:
             ValueError: a range that is empty, or strides that do not fit the ranges.
@@ -63,6 +68,7 @@ class ScaleRangeAssigner:
                 f"{len(ranges)} levels, got {strides}"
             )
         self.ranges = [(float(low), float(high)) for low, high in ranges]
+        self.open_ranges = open_ranges
         self.radii = [math.inf] * len(self.ranges)
         if center_radius is not None and strides is not None:
             self.radii = [center_radius * stride for stride in strides]
@@ -88,7 +94,7 @@ class ScaleRangeAssigner:
         matched, found = [], []
         for level, scale, radius in zip(anchors_per_level, self.ranges, self.radii, strict=True):
             for points in box_centers(level.tensor).split(max(1, CHUNK_PAIRS // len(objects))):
-                area, row = _smallest_object(points, objects, scale, radius)
+                area, row = _smallest_object(points, objects, scale, radius, self.open_ranges)
                 matched.append(row)
                 found.append(area.isfinite())
         labels = torch.cat(found)
@@ -96,7 +102,11 @@ class ScaleRangeAssigner:
 
 
 def _smallest_object(
-    points: Tensor, objects: Tensor, scale: tuple[float, float], radius: float
+    points: Tensor,
+    objects: Tensor,
+    scale: tuple[float, float],
+    radius: float,
+    open_ranges: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return the area (C,) and row (C,) of each location's object; infinite where there is none."""
     x, y = points.T
@@ -104,7 +114,10 @@ def _smallest_object(
     right, bottom = objects[:, None, 2] - x, objects[:, None, 3] - y
     nearest = torch.minimum(torch.minimum(left, right), torch.minimum(top, bottom))
     farthest = torch.maximum(torch.maximum(left, right), torch.maximum(top, bottom))
-    fits = (nearest > INSIDE) & (farthest >= scale[0]) & (farthest <= scale[1])
+    if open_ranges:
+        fits = (nearest > 0) & (farthest > scale[0]) & (farthest < scale[1])
+    else:
+        fits = (nearest > INSIDE) & (farthest >= scale[0]) & (farthest <= scale[1])
     if radius < math.inf:
         # left - right is twice the offset from the centre
         fits &= ((left - right).abs() < 2 * radius) & ((top - bottom).abs() < 2 * radius)

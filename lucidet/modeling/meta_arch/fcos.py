@@ -61,6 +61,7 @@ class FCOS(DenseDetector):
         input_format: str = "BGR",
         loss_normalizer: str = "ema",
         keep_empty_boxes: bool = False,
+        clip_before_nms: bool = False,
     ) -> None:
         """
         Args:
@@ -77,6 +78,7 @@ class FCOS(DenseDetector):
             input_format: "BGR" or "RGB", for whoever draws the images.
             loss_normalizer: "ema" or "batch"; see :meth:`losses`.
             keep_empty_boxes: detections that clipping leaves without area stay.
+            clip_before_nms: boxes are clipped to the image before NMS, not after it.
 
         Raises:
             ValueError: another `loss_normalizer`.
@@ -101,6 +103,7 @@ class FCOS(DenseDetector):
         self.input_format = input_format
         self.normalize_losses_by = loss_normalizer
         self.keep_empty_boxes = keep_empty_boxes
+        self.clip_before_nms = clip_before_nms
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -138,6 +141,7 @@ class FCOS(DenseDetector):
                 list(zip([-1, *bounds], [*bounds, math.inf], strict=True)),
                 strides,
                 fcos.CENTER_SAMPLING_RADIUS or None,
+                open_ranges=True,
             ),
             "num_classes": fcos.NUM_CLASSES,
             "focal_loss_alpha": fcos.FOCAL_LOSS_ALPHA,
@@ -151,6 +155,7 @@ class FCOS(DenseDetector):
             "input_format": cfg.INPUT.FORMAT,
             "loss_normalizer": fcos.LOSS_NORMALIZER,
             "keep_empty_boxes": cfg.TEST.KEEP_EMPTY_BOXES,
+            "clip_before_nms": cfg.TEST.CLIP_BEFORE_NMS,
         }
 
     def losses(  # type: ignore[override]

@@ -60,6 +60,7 @@ class RetinaNet(DenseDetector):
         legacy_plus_one: bool = False,
         loss_normalizer: str = "ema",
         keep_empty_boxes: bool = False,
+        clip_before_nms: bool = False,
     ) -> None:
         """
         Args:
@@ -81,6 +82,7 @@ class RetinaNet(DenseDetector):
                 matcher must be of that convention too.
             loss_normalizer: "ema", "batch" or "image"; see :meth:`losses`.
             keep_empty_boxes: detections that clipping leaves without area stay.
+            clip_before_nms: boxes are clipped to the image before NMS, not after it.
 
         Raises:
             ValueError: another `loss_normalizer`.
@@ -110,6 +112,7 @@ class RetinaNet(DenseDetector):
         self.legacy_plus_one = legacy_plus_one
         self.normalize_losses_by = loss_normalizer
         self.keep_empty_boxes = keep_empty_boxes
+        self.clip_before_nms = clip_before_nms
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -146,6 +149,7 @@ class RetinaNet(DenseDetector):
             "legacy_plus_one": cfg.MODEL.LEGACY_PLUS_ONE,
             "loss_normalizer": retinanet.LOSS_NORMALIZER,
             "keep_empty_boxes": cfg.TEST.KEEP_EMPTY_BOXES,
+            "clip_before_nms": cfg.TEST.CLIP_BEFORE_NMS,
         }
 
     def losses(  # type: ignore[override]

@@ -89,6 +89,7 @@ def keep_best(
     post_nms_topk: int,
     min_box_size: float,
     score_thresh: float = 0.0,
+    rank_probabilities: bool = False,
 ) -> list[Instances]:
     """Clip, drop and suppress candidates, as told at :func:`find_top_rpn_proposals`.
 
@@ -99,6 +100,7 @@ def keep_best(
         boxes: per level (N, k_l, 4).
         logits: per level (N, k_l).
         score_thresh: objectness, 0..1; candidates below it are dropped; 0: none.
+        rank_probabilities: NMS sees probabilities instead of logits.
     """
     levels = torch.cat(
         [torch.full((b.shape[1],), i, device=b.device) for i, b in enumerate(boxes)]
@@ -117,7 +119,8 @@ def keep_best(
         candidates, scores, level = candidates[usable], scores[usable], levels[usable]
         probe("rpn.candidates", image=image, boxes=candidates.tensor, scores=scores, levels=level)
         # boxes of different levels never suppress each other
-        keep = batched_nms(candidates.tensor, scores, level, nms_thresh)[:post_nms_topk]
+        ranked = scores.sigmoid() if rank_probabilities else scores
+        keep = batched_nms(candidates.tensor, ranked, level, nms_thresh)[:post_nms_topk]
         result = Instances(image_size)
         result.proposal_boxes = candidates[keep]
         result.objectness_logits = scores[keep]

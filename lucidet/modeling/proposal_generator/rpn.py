@@ -60,6 +60,7 @@ class RPN(nn.Module):
         smooth_l1_beta: float = 0.0,
         score_thresh: float = 0.0,
         normalize_by_sampled: bool = False,
+        rank_probabilities: bool = False,
     ) -> None:
         """
         Args:
@@ -81,6 +82,7 @@ class RPN(nn.Module):
             smooth_l1_beta: where L1 begins; 0 is plain L1.
             score_thresh: objectness, 0..1, below which a candidate can't become a proposal.
             normalize_by_sampled: see :meth:`losses`.
+            rank_probabilities: NMS ranks candidates by probability instead of logit.
         """
         super().__init__()
         if not 0.0 <= nms_thresh <= 1.0:
@@ -104,6 +106,7 @@ class RPN(nn.Module):
         self.smooth_l1_beta = smooth_l1_beta
         self.score_thresh = score_thresh
         self.normalize_by_sampled = normalize_by_sampled
+        self.rank_probabilities = rank_probabilities
         self.metrics: dict[str, Tensor] = {}
 
     @classmethod
@@ -134,6 +137,7 @@ class RPN(nn.Module):
             "smooth_l1_beta": rpn.SMOOTH_L1_BETA,
             "score_thresh": rpn.SCORE_THRESH,
             "normalize_by_sampled": rpn.NORMALIZE_BY_SAMPLED,
+            "rank_probabilities": rpn.RANK_PROBABILITIES,
         }
 
     def forward(
@@ -309,6 +313,7 @@ class RPN(nn.Module):
             self.post_nms_topk[self.training],
             self.min_box_size,
             self.score_thresh,
+            self.rank_probabilities,
         )
 
     def _decode_proposals(
