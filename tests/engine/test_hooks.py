@@ -329,6 +329,8 @@ def test_iteration_timer_leaves_the_first_out() -> None:
     trainer = run(5, hooks.IterationTimer(warmup_iter=3))
     assert [at for _, at in trainer.storage.history("time").values()] == [3, 4]
     run(0, hooks.IterationTimer())
+    short = run(2, hooks.IterationTimer(warmup_iter=3))
+    assert [at for _, at in short.storage.history("time").values()] == [0, 1]
 
 
 def test_learning_rate_is_written_and_stepped() -> None:

@@ -72,11 +72,12 @@ class IterationTimer(HookBase):
     Must be the first hook: time that other hooks take is counted as theirs.
 
     Args:
-        warmup_iter: first iterations, slower than the rest, that are left out.
+        warmup_iter: first iterations, slower than the rest, that are left out; in a run that has
+            no others they count.
     """
 
     def __init__(self, warmup_iter: int = 3) -> None:
-        self._warmup_iter = warmup_iter
+        self._warmup_iter = self._left_out = warmup_iter
         self._began = self._step_began = time.perf_counter()
         self._in_steps = 0.0
         self._steps = 0
@@ -84,6 +85,8 @@ class IterationTimer(HookBase):
     def before_train(self) -> None:
         self._began = time.perf_counter()
         self._in_steps, self._steps = 0.0, 0
+        is_longer = self.trainer.max_iter - self.trainer.start_iter > self._warmup_iter
+        self._left_out = self._warmup_iter if is_longer else 0
 
     def before_step(self) -> None:
         self._step_began = time.perf_counter()
@@ -91,14 +94,14 @@ class IterationTimer(HookBase):
     def after_step(self) -> None:
         seconds = time.perf_counter() - self._step_began
         self._steps += 1
-        if self._steps <= self._warmup_iter:
+        if self._steps <= self._left_out:
             self._began = time.perf_counter()
             return
         self._in_steps += seconds
         self.trainer.storage.put_scalars(time=seconds)
 
     def after_train(self) -> None:
-        counted = self._steps - self._warmup_iter
+        counted = self._steps - self._left_out
         if counted <= 0:
             return
         total = time.perf_counter() - self._began
