@@ -149,7 +149,11 @@ class Checkpointer:
         checkpoint = self._load_file(path)
         wanted = list(self.checkpointables if checkpointables is None else checkpointables)
         checkpoint = self._choose_weights(checkpoint, weights_only=not wanted)
-        self._log_report(self._load_model(checkpoint), path)
+        try:
+            report = self._load_model(checkpoint)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        self._log_report(report, path)
         for key in wanted:
             if key not in checkpoint:
                 self.logger.warning("%s has no %r; it keeps its present state", path, key)
@@ -170,27 +174,33 @@ class Checkpointer:
 
     def _load_model(self, checkpoint: dict[str, Any]) -> LoadReport:
         """Fill the model with ``checkpoint["model"]``, as far as names and shapes agree."""
-        weights = {name: _as_tensor(value, name) for name, value in checkpoint["model"].items()}
+        weights = {name: as_tensor(value, name) for name, value in checkpoint["model"].items()}
         if weights and all(name.startswith("module.") for name in weights):
             weights = {name.removeprefix("module."): value for name, value in weights.items()}
         report = LoadReport.compare(self.model.state_dict(), weights)
-        self._check(report)
         self.model.load_state_dict({name: weights[name] for name in report.loaded}, strict=False)
         return report
-
-    def _check(self, report: LoadReport) -> None:
-        """Raise where the weights do not belong to the model."""
 
     def _log_report(self, report: LoadReport, path: str) -> None:
         total = len(report.loaded) + len(report.missing_keys) + len(report.incorrect_shapes)
         message = f"Loaded {len(report.loaded)} of the model's {total} tensors from {path}"
+        if report.origin is not None:
+            message += f" ({report.origin.format})"
+        message += f"\n{report.verdict()}"
         if report.complete:
             self.logger.info(message)
+        elif report.expected:
+            self.logger.info(f"{message}\n{report.table()}" if report.incorrect_shapes else message)
         else:
-            self.logger.warning(f"{message}; what differs:\n{report.table()}")
+            self.logger.warning(f"{message}\nWhat differs:\n{report.table()}")
 
 
-def _as_tensor(value: Any, name: str) -> torch.Tensor:
+def as_tensor(value: Any, name: str) -> torch.Tensor:
+    """Return a weight as a tensor.
+
+    Raises:
+        ValueError: it is neither a tensor nor an array.
+    """
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value)
     if not isinstance(value, torch.Tensor):

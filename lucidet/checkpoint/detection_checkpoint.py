@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lucidet.checkpoint.checkpointer import Checkpointer, unwrap
+from lucidet.checkpoint.checkpointer import Checkpointer, as_tensor, unwrap
 from lucidet.checkpoint.formats import rename_weights
 from lucidet.checkpoint.placing import place
+from lucidet.checkpoint.renaming import Renamed
 from lucidet.checkpoint.report import LoadReport
 from lucidet.utils import comm
 
@@ -29,8 +30,11 @@ def load_weights(
         ValueError: the weights are of another architecture.
     """
     model = unwrap(model)
-    renamed = rename_weights(weights, heuristics)
     state = model.state_dict()
+    if weights.keys() == state.keys():
+        renamed = Renamed("lucidet", dict(weights))
+    else:
+        renamed = rename_weights(weights, heuristics)
     placed = place(renamed, state)
     report = LoadReport.compare(state, placed, renamed)
     report.require("backbone.")
@@ -71,5 +75,6 @@ class DetectionCheckpointer(Checkpointer):
         self.logger.info("The file holds averaged weights (EMA); the model gets those")
         return {**checkpoint, "model": checkpoint["model"] | ema["averages"] | ema["buffers"]}
 
-    def _check(self, report: LoadReport) -> None:
-        report.require("backbone.")
+    def _load_model(self, checkpoint: dict[str, Any]) -> LoadReport:
+        weights = {name: as_tensor(value, name) for name, value in checkpoint["model"].items()}
+        return load_weights(self.model, weights, bool(checkpoint.get("matching_heuristics")))

@@ -1,4 +1,4 @@
-"""Names of Caffe2's blobs in Detectron: ``conv1_w``, ``res2_0_branch2a_bn_s``, ``rpn_cls_logits_w``.
+"""Names of Caffe2's blobs in Detectron: ``conv1_w``, ``res2_0_branch2a_bn_s`` and so on.
 
 They are those of the ImageNet backbones of MSRA and FAIR, and of Detectron's own models. There the
 background is class 0, and with several sizes of anchors on one map all sizes of a ratio follow each

@@ -1,6 +1,6 @@
 """torchvision's names of a ResNet: also those of timm, maskrcnn-benchmark and many others.
 
-``conv1``, ``bn1``, then ``layer1.0.conv1``, ``layer1.0.bn1`` ... ``layer1.0.downsample.0`` and ``.1``.
+``conv1``, ``bn1``, then ``layer1.0.conv1``, ``layer1.0.bn1`` and ``layer1.0.downsample.0``, ``.1``.
 """
 
 from __future__ import annotations

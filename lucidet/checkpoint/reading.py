@@ -8,19 +8,38 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from lucidet.checkpoint import addresses
+from lucidet.checkpoint.unpickle import RefusedPickle, load_pickle
 from lucidet.utils.file_io import PathManager
 
 _ZIP = b"PK\x03\x04"  # torch.save since 1.6 writes a zip archive
+_PICKLE = b"\x80"
+#: the number with which torch.save's older files begin, as a pickle
+_OLD_TORCH = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
+#: beginnings of what is often saved under a checkpoint's name by mistake
+_OTHERS = {
+    b"<": "a web page or XML (a download that failed?)",
+    b"\xff\xd8": "a JPEG picture",
+    b"\x89PNG": "a PNG picture",
+    b"\x1f\x8b": "a gzip archive; unpack it first",
+    b"\x89HDF": "an HDF5 file (Keras?)",
+    b"version https://git-lfs": "a pointer of Git LFS; run `git lfs pull`",
+}
+#: a zip archive of tensors holds them as they are; one that unpacks to more is no checkpoint
+_MAX_EXPANSION = 1.1
+_SLACK = 1 << 20
 
 
 def load_weights_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a checkpoint.
 
     Args:
-        path: local file, or an address that `lucidet.utils.file_io.PathManager` knows. ``.pth``
-            as torch.save writes it and ``.safetensors`` are told apart by their content.
+        path: local file, or an address that `lucidet.utils.file_io.PathManager` knows. The kind of
+            file is seen from its content, not its name: ``.pth`` as torch.save writes it,
+            ``.safetensors``, and ``.pkl`` of arrays as detectron2 and Detectron write it.
 
     Returns:
         ``{"model": {name: tensor}, ...}`` on the CPU, beside "model" whatever else the file holds
@@ -32,20 +51,26 @@ def load_weights_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     local = local_weights_path(path)
     with local.open("rb") as file:
-        head = file.read(9)
+        head = file.read(32)
     if _is_safetensors(head, local.stat().st_size):
-        content = _read_safetensors(local)
+        content: Any = _read_safetensors(local)
+    elif head.startswith(_PICKLE) and _OLD_TORCH not in head:
+        content = _read_pickle(local)
     else:
+        _refuse_others(local, head)
+        if head.startswith(_ZIP):
+            _check_archive(local)
         content = _read_torch(local, is_zip=head.startswith(_ZIP))
     return _as_checkpoint(content, local)
 
 
 def local_weights_path(path: str | os.PathLike[str]) -> Path:
-    """Return the local file behind `path`.
+    """Return the local file behind `path`, fetched where necessary.
 
     Raises:
         FileNotFoundError: there is none; the message says what to do.
     """
+    addresses.register()
     try:
         local = Path(PathManager.get_local_path(path))
     except ValueError as error:  # no handler for this kind of address
@@ -60,6 +85,12 @@ def _missing(path: str | os.PathLike[str], detail: str) -> str:
         f"weights file {os.fspath(path)!r} is not there ({detail}). Put the file there, or set "
         f'MODEL.WEIGHTS to the path of a file you have; MODEL.WEIGHTS "" trains from scratch'
     )
+
+
+def _refuse_others(path: Path, head: bytes) -> None:
+    for start, what in _OTHERS.items():
+        if head.lstrip().startswith(start):
+            raise ValueError(f"{path} is no checkpoint: its content is {what}")
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:
@@ -77,6 +108,45 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged (safetensors: {error}); fetch it again") from error
 
 
+def _read_pickle(path: Path) -> Any:
+    try:
+        return load_pickle(path)
+    except RefusedPickle as error:
+        raise ValueError(
+            f"{path} holds more than arrays and plain containers; it is refused: {error}. "
+            "Nothing in it was run"
+        ) from error
+    except ValueError as error:
+        raise ValueError(
+            f"{path} ({path.stat().st_size} bytes): {error}. Fetch it again"
+        ) from error
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse zip archives that hold programs, or that unpack to far more than their size."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return  # truncated: torch.load says so
+    names = [entry.filename for entry in entries]
+    if any(name.endswith("constants.pkl") or "/code/" in name for name in names):
+        raise ValueError(
+            f"{path} is a TorchScript program, not weights: it holds code and is refused. Save "
+            "its state dict alone, where you trust it: torch.save(model.state_dict(), FILE)"
+        )
+    if not any(name.endswith("data.pkl") for name in names):
+        raise ValueError(
+            f"{path} is a zip archive, but not one of torch.save (entries: {names[:3]})"
+        )
+    size, unpacked = path.stat().st_size, sum(entry.file_size for entry in entries)
+    if unpacked > _MAX_EXPANSION * size + _SLACK:
+        raise ValueError(
+            f"{path} unpacks from {size} to {unpacked} bytes; torch.save does not compress, so "
+            "this is no checkpoint but perhaps a zip bomb; it is refused"
+        )
+
+
 def _read_torch(path: Path, is_zip: bool) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -89,7 +159,17 @@ def _read_torch(path: Path, is_zip: bool) -> Any:
                 f"loaded; it is refused ({reason.splitlines()[0]}). Save its state dict alone"
             ) from error
         raise ValueError(_not_readable(path, is_zip, error)) from error
-    except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        zipfile.BadZipFile,
+        ValueError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        IndexError,
+        AssertionError,
+    ) as error:
         raise ValueError(_not_readable(path, is_zip, error)) from error
 
 
@@ -112,14 +192,31 @@ def _first_line(error: Exception) -> str:
 
 
 def _as_checkpoint(content: Any, path: Path) -> dict[str, Any]:
-    if isinstance(content, dict) and isinstance(content.get("model"), dict):
-        return content
-    if isinstance(content, dict) and content and all(isinstance(k, str) for k in content):
-        tensors = [name for name, value in content.items() if isinstance(value, torch.Tensor)]
-        if len(tensors) == len(content):
-            return {"model": content}
+    """Return ``{"model": weights, ...}``; weights stand under "model", "blobs" or by themselves."""
+    if isinstance(content, dict):
+        for key in ("model", "state_dict", "blobs"):
+            weights = content.get(key)
+            if isinstance(weights, dict):
+                rest = {name: value for name, value in content.items() if name != key}
+                return {**rest, "model": _tensors(weights)}
+        tensors = _tensors(content)
+        if tensors:
+            return {"model": tensors}
     found = f"keys {list(content)[:5]}" if isinstance(content, dict) else type(content).__name__
     raise ValueError(
         f'{path} is no checkpoint: expected {{"model": {{name: tensor}}}} or a dict of tensors, '
         f"found {found}"
     )
+
+
+def _tensors(weights: dict[Any, Any]) -> dict[str, Any]:
+    """Return the entries with arrays as tensors; what is no tensor is left for who uses it."""
+    if not weights or not all(isinstance(name, str) for name in weights):
+        return {}
+    if not all(isinstance(v, (torch.Tensor, np.ndarray, int, float)) for v in weights.values()):
+        return {}
+    return {
+        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+        for name, value in weights.items()
+        if isinstance(value, (torch.Tensor, np.ndarray))
+    }

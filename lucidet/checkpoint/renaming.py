@@ -1,4 +1,4 @@
-"""What the name maps of foreign formats share: their result, and changes of order within weights."""
+"""What the name maps of foreign formats share: their result, and changes of order in weights."""
 
 # K classes, A anchors a cell, S sizes, Q aspect ratios (A = S * Q)
 

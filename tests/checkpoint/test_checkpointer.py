@@ -167,7 +167,7 @@ def test_truncated_file(tmp_path: Path, suffix: str) -> None:
         load_weights_file(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"x", b"<html>not found</html>", b"\x80\x04garbage"])
+@pytest.mark.parametrize("content", [b"", b"x", b"not found", b"\x80\x04garbage"])
 def test_not_a_checkpoint(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.pth"
     path.write_bytes(content)
