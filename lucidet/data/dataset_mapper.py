@@ -93,7 +93,7 @@ class DatasetMapper:
     def _read(self, record: dict[str, Any]) -> np.ndarray:
         try:
             image = utils.read_image(record["file_name"], format=self.image_format)
-        except (FileNotFoundError, ValueError) as error:
+        except (OSError, ValueError) as error:
             image_id = record.get("image_id", "not given")
             raise type(error)(f"image_id {image_id}: {error}") from error
         utils.check_image_size(record, image)

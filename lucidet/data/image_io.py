@@ -39,6 +39,7 @@ def read_image(file_name: str | os.PathLike[str], format: str | None = None) -> 
 
     Raises:
         FileNotFoundError: there is no such file.
+        OSError: it is a folder, or may not be read.
         ValueError: the file is no image, or a broken one.
     """
     path = os.fspath(file_name)
@@ -50,6 +51,11 @@ def read_image(file_name: str | os.PathLike[str], format: str | None = None) -> 
             f"image file {path} does not exist; check the data set's image folder "
             "(image_root, or LUCIDET_DATASETS for the built-in data sets)"
         ) from None
+    except OSError as error:  # a folder, no rights
+        raise OSError(
+            f"image file {path} can't be read ({error.strerror}): put the image there and make it "
+            "readable, or remove it from the annotations"
+        ) from error
     if not data:
         raise ValueError(f"image file {path} is empty (0 bytes): fetch it again")
     try:

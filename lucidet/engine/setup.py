@@ -91,8 +91,17 @@ def on_available_device(cfg: CfgNode) -> CfgNode:
 
     Returns:
         `cfg`, changed in place, frozen as it was.
+
+    Raises:
+        ValueError: it is no device's name.
     """
-    device = torch.device(cfg.MODEL.DEVICE)
+    try:
+        device = torch.device(cfg.MODEL.DEVICE)
+    except RuntimeError:
+        raise ValueError(
+            f"MODEL.DEVICE {cfg.MODEL.DEVICE!r} is no device; set it to 'cuda', 'cuda:0', 'mps' or "
+            "'cpu'"
+        ) from None
     missing = (device.type == "cuda" and not torch.cuda.is_available()) or (
         device.type == "mps" and not torch.backends.mps.is_available()
     )

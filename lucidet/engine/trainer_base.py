@@ -14,6 +14,8 @@ from lucidet.utils.events import EventStorage
 
 logger = logging.getLogger(__name__)
 
+SAID_BY_MESSAGE = (ValueError, OSError, FloatingPointError)
+
 
 class HookBase:
     """Something that happens around the steps of a training.
@@ -96,8 +98,15 @@ class TrainerBase:
                 else:
                     # so that after_train can tell a finished training from a broken one
                     self.iter = max(max_iter, start_iter)
-            except Exception:
-                logger.exception("Training stopped at iteration %d by this error:", self.iter)
+            except Exception as error:
+                # of faults in data and settings the message says it all; of others one needs to
+                # know where they happened, even if only the log file is left
+                logger.error(
+                    "Training stopped at iteration %d: %s",
+                    self.iter,
+                    error,
+                    exc_info=not isinstance(error, SAID_BY_MESSAGE),
+                )
                 raise
             finally:
                 self.after_train()

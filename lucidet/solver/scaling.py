@@ -44,7 +44,8 @@ def scale_schedule(schedule: Schedule, batch: int) -> Schedule:
     """
     if batch <= 0 or schedule.batch <= 0:
         raise ValueError(
-            f"batch sizes must be positive, got {schedule.batch} as reference and {batch}"
+            f"batch sizes must be positive, got {schedule.batch} as reference "
+            f"(SOLVER.REFERENCE_BATCH) and {batch} (SOLVER.IMS_PER_BATCH)"
         )
 
     def iterations(count: int) -> int:

@@ -73,6 +73,9 @@ def test_convert_image_to_rgb(format):
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere.jpg does not exist.*LUCIDET_DATASETS"):
         read_image(tmp_path / "nowhere.jpg", "BGR")
+    (tmp_path / "folder.jpg").mkdir()
+    with pytest.raises(OSError, match=r"folder.jpg can't be read .*: put the image there"):
+        read_image(tmp_path / "folder.jpg", "BGR")
 
 
 @pytest.mark.parametrize(

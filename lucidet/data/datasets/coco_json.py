@@ -82,6 +82,11 @@ def _check_ids(content: dict[str, Any], file: str) -> None:
     }
     for section, keys in required.items():
         for number, entry in enumerate(content[section]):
+            if not isinstance(entry, dict):
+                raise ValueError(
+                    f"annotation file {file}: {section}[{number}] must be an object with "
+                    f"{', '.join(keys)}, found {entry!r:.60}"
+                )
             for key in keys:
                 if key not in entry:
                     raise ValueError(

@@ -266,7 +266,10 @@ class ResNet(Backbone):
 
 def _blocks_per_stage(depth: int) -> tuple[int, ...]:
     if depth not in BLOCKS_PER_STAGE:
-        raise ValueError(f"ResNet depth {depth} is unknown; it is one of {[*BLOCKS_PER_STAGE]}")
+        raise ValueError(
+            f"ResNet depth {depth} (MODEL.RESNETS.DEPTH) is unknown; it is one of "
+            f"{[*BLOCKS_PER_STAGE]}"
+        )
     return BLOCKS_PER_STAGE[depth]
 
 

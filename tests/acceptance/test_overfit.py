@@ -1,0 +1,81 @@
+"""A small Faster R-CNN learns eight real images by heart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lucidet.config import get_cfg
+from lucidet.data import DatasetCatalog, MetadataCatalog
+from lucidet.data.datasets import register_coco_instances
+from lucidet.engine import DefaultTrainer
+from lucidet.utils.env import seed_all_rng
+
+BASE = Path(__file__).parents[2] / "configs" / "shapes" / "faster_rcnn_R_18_FPN.yaml"
+NAME = "acceptance_eight_images"
+# of val2017: one to three objects each, none below 1/33 of its image, no crowd regions
+IMAGE_IDS = (802, 22192, 165518, 357501, 377575, 407574, 519208, 549055)
+
+
+@pytest.fixture
+def eight_images(datasets_dir: Path, tmp_path: Path) -> Iterator[str]:
+    """The name of a data set of `IMAGE_IDS` with COCO's own 80 categories."""
+    source = datasets_dir / "coco" / "annotations" / "instances_val2017.json"
+    content = json.loads(source.read_text(encoding="utf-8"))
+    content["images"] = [i for i in content["images"] if i["id"] in IMAGE_IDS]
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] in IMAGE_IDS]
+    assert len(content["images"]) == len(IMAGE_IDS)
+    file = tmp_path / "eight.json"
+    file.write_text(json.dumps(content), encoding="utf-8")
+    register_coco_instances(NAME, {}, str(file), str(datasets_dir / "coco" / "val2017"))
+    yield NAME
+    DatasetCatalog.remove(NAME)
+    MetadataCatalog.remove(NAME)
+
+
+def small_config(name: str, out: Path) -> Any:
+    """The demo's detector, for COCO's classes and the size of the objects in these images."""
+    cfg = get_cfg()
+    cfg.merge_from_file(str(BASE))
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 80
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[32], [64], [128]]
+    cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS = [[0.5, 1.0, 2.0]]
+    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4"]
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (name,)
+    cfg.INPUT.RANDOM_FLIP = "none"
+    cfg.SOLVER.IMS_PER_BATCH = 4
+    cfg.SOLVER.BASE_LR = 0.001
+    cfg.SOLVER.MAX_ITER = 100
+    cfg.SOLVER.WARMUP_ITERS = 10
+    cfg.OUTPUT_DIR = str(out)
+    return cfg
+
+
+def single_level(cfg: Any) -> None:
+    """Turn the FPN detector into a C4 one: res4's features, res5 on each box."""
+    cfg.MODEL.BACKBONE.NAME = "build_resnet_backbone"
+    cfg.MODEL.RESNETS.OUT_FEATURES = cfg.MODEL.RPN.IN_FEATURES = ["res4"]
+    cfg.MODEL.ROI_HEADS.NAME = "Res5ROIHeads"
+    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["res4"]
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[32, 64, 128]]
+    cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = False
+    cfg.SOLVER.MAX_ITER = 120
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("neck", ["FPN", "C4"])
+def test_faster_rcnn_learns_eight_images(eight_images: str, tmp_path: Path, neck: str) -> None:
+    cfg = small_config(eight_images, tmp_path / "out")
+    if neck == "C4":
+        single_level(cfg)
+    seed_all_rng(cfg.SEED)
+    trainer = DefaultTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+    results = trainer.train()
+    assert results is not None
+    assert results["bbox"]["AP50"] >= 80, results["bbox"]
