@@ -113,6 +113,7 @@ def keep_best(
     results = []
     for image, image_size in enumerate(image_sizes):
         candidates = Boxes(all_boxes[image])
+        probe("rpn.decode", image=image, boxes=candidates, logits=all_logits[image], levels=levels)
         candidates.clip(image_size)
         usable = candidates.nonempty(threshold=min_box_size).nonzero().squeeze(1)
         scores = all_logits[image]

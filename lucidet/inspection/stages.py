@@ -1,0 +1,475 @@
+"""The table of every probe: what it means, its fields, their shapes in symbols.
+
+A shape is a list of symbols: ``N R_l 4``. ``[L] N R_l 4`` is a list over levels of such tensors,
+``{F} N C_f h_f w_f`` a dict over features. A symbol has one value wherever it occurs, as long as
+its scope lasts; with an index (``R_l``) one value for each level. ``K+1`` and ``4*k`` are meant as
+they read. :mod:`lucidet.inspection.shapes` holds traces to this table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["CHAPTERS", "STAGES", "SYMBOLS", "Chapter", "Field", "Stage", "chapter_of"]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One value of a probe.
+
+    Attributes:
+        meaning: with unit, frame and range.
+        shape: in symbols; None: not a tensor; "": a scalar, as tensor or number.
+        kind: "float", "int", "bool" (what a tensor holds), "text" or "any".
+        optional: may be missing or None.
+    """
+
+    meaning: str
+    shape: str | None = None
+    kind: str = "any"
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One probe.
+
+    Attributes:
+        chapter: key of CHAPTERS.
+        sentence: what happens there.
+        fields: name -> Field, in the order of the call.
+        drawing: name of its picture in :mod:`lucidet.inspection.panels`.
+        opens: symbols that begin anew with it.
+    """
+
+    chapter: str
+    title: str
+    sentence: str
+    fields: dict[str, Field]
+    drawing: str = ""
+    opens: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One of the eleven steps of the page."""
+
+    title: str
+    sentence: str
+    modes: tuple[str, ...] = ("train", "eval")
+
+
+CHAPTERS: dict[str, Chapter] = {
+    "config": Chapter(
+        "Config",
+        "The values this run uses, where each was set, and which of them this model and its data "
+        "path really read.",
+    ),
+    "model": Chapter(
+        "Model",
+        "The modules as a tree: what each puts out, what it holds, what it costs.",
+    ),
+    "input": Chapter(
+        "Image and objects",
+        "The file is read, augmented together with its boxes, then normalised and padded to a "
+        "batch.",
+    ),
+    "backbone": Chapter(
+        "Backbone and pyramid",
+        "Convolutions turn the image into maps, each coarser than the one before; the heads look "
+        "at nothing else.",
+    ),
+    "anchors": Chapter(
+        "Anchors",
+        "Every cell of every map gets boxes of fixed shapes (or one location); predictions are "
+        "relative to them.",
+    ),
+    "assign": Chapter(
+        "Assignment and sampling",
+        "Before anything is learnt, every anchor is told which object it has to find, or that it "
+        "is background, or that it takes no part.",
+        ("train",),
+    ),
+    "head": Chapter(
+        "Head outputs",
+        "For every anchor a score (a logit, before the sigmoid) and four numbers that move it.",
+    ),
+    "proposals": Chapter(
+        "Proposals and candidates",
+        "The best-scored anchors are moved, clipped to the image, and those that overlap a better "
+        "one are suppressed.",
+    ),
+    "roi": Chapter(
+        "Regions of interest",
+        "Each proposal takes its features from one level of the pyramid; at training it is first "
+        "matched with an object and sampled.",
+    ),
+    "loss": Chapter(
+        "Losses and gradients",
+        "Each term is a sum divided by a normaliser and multiplied by a weight; its gradient is "
+        "what the optimiser sees.",
+        ("train",),
+    ),
+    "detections": Chapter(
+        "Detections",
+        "What is left after the last suppression, scaled to the original image.",
+        ("eval",),
+    ),
+}
+
+#: symbol -> (scope, meaning). Scopes: "batch" lasts to the next input.batch, "image" likewise
+#: but for each image on its own, "event" for one event only
+SYMBOLS: dict[str, tuple[str, str]] = {
+    "N": ("batch", "images of the batch"),
+    "c": ("batch", "channels of an image"),
+    "H": ("batch", "height of the padded batch, pixels"),
+    "W": ("batch", "width of the padded batch, pixels"),
+    "L": ("batch", "levels with anchors"),
+    "R": ("batch", "anchors in all, of all levels"),
+    "R_l": ("batch", "anchors of level l"),
+    "A_l": ("batch", "anchors of a cell of level l"),
+    "K": ("batch", "classes without background"),
+    "F": ("batch", "feature maps of the backbone"),
+    "C_f": ("batch", "channels of feature map f"),
+    "h_f": ("batch", "rows of feature map f"),
+    "w_f": ("batch", "columns of feature map f"),
+    "Q": ("batch", "regions of interest of the batch"),
+    "D": ("batch", "channels that ROIAlign gives"),
+    "S_h": ("batch", "rows that ROIAlign gives"),
+    "S_w": ("batch", "columns that ROIAlign gives"),
+    "k": ("batch", "boxes that the ROI head predicts for a region: K, or 1 for all classes"),
+    "M": ("image", "objects of the image"),
+    "n": ("image", "candidates of the RPN after top-k"),
+    "u": ("image", "of these, those with area left after clipping"),
+    "P": ("image", "proposals of the image"),
+    "T": ("image", "proposals that are matched, objects among them"),
+    "S": ("image", "sampled proposals"),
+    "E": ("image", "candidates for detection"),
+    "G": ("image", "detections before scaling"),
+    "B": ("event", "boxes"),
+    "q": ("event", "candidates of an object (ATSS)"),
+    "m": ("event", "objects"),
+    "h": ("event", "rows of the image, pixels"),
+    "w": ("event", "columns of the image, pixels"),
+    "i": ("event", "detections of the image"),
+}
+
+_IMAGE = Field("number of the image in the batch", "", "int")
+_MATCHED = "of each anchor, the object it has to find; valid only where labels == 1"
+_LABELS = "1 finds an object, 0 is background, -1 takes no part"
+_QUALITY = "how well it fits its object (highest IoU)"
+_BOXES = "XYXY, pixels of the resized image"
+
+STAGES: dict[str, Stage] = {
+    "config.values": Stage(
+        "config",
+        "Effective config",
+        "Defaults, then _BASE_ files, the config file, and the command line.",
+        {
+            "rows": Field("key, value, origin, read", None, "any"),
+            "schedule": Field("learning rate over the run", None, "any"),
+        },
+        "config",
+    ),
+    "model.tree": Stage(
+        "model",
+        "Module tree",
+        "FLOPs count a multiplication with its addition as 2; the time is of this one pass, "
+        "watching included.",
+        {"rows": Field("one a module", None, "any"), "weights": Field("where from", None, "text")},
+        "model",
+    ),
+    "input.read": Stage(
+        "input",
+        "As read",
+        "The file decoded, turned upright, channels in the order of INPUT.FORMAT.",
+        {
+            "record": Field("the data set's record, with its annotations", None, "any"),
+            "image": Field("0..255, channels in the order of INPUT.FORMAT", "h w c", "int"),
+        },
+        "read",
+    ),
+    "input.transform": Stage(
+        "input",
+        "After a transform",
+        "One augmentation moved the image and its boxes together.",
+        {
+            "transform": Field("what was drawn", None, "text"),
+            "image": Field("0..255", "h w c", "int"),
+            "boxes": Field("XYXY, pixels of this image, not clipped yet", "B 4", "float", True),
+        },
+        "transform",
+    ),
+    "input.batch": Stage(
+        "input",
+        "Normalised and padded",
+        "(image - PIXEL_MEAN) / PIXEL_STD; zeros to the right and below up to a common size.",
+        {
+            "images": Field("normalised", "N c H W", "float"),
+            "image_sizes": Field("height, width of each image without padding", None, "any"),
+        },
+        "batch",
+        opens=("*",),
+    ),
+    "backbone.features": Stage(
+        "backbone",
+        "Feature maps",
+        "Mean absolute activation of each map, drawn on the image at the map's stride.",
+        {"features": Field("by name, finest first", "{F} N C_f h_f w_f", "float")},
+        "features",
+    ),
+    "anchors.grid": Stage(
+        "anchors",
+        "The grid",
+        "The shapes of one cell, repeated at every cell: some reach outside of the image.",
+        {
+            "anchors": Field("XYXY, pixels of the padded batch", "[L] R_l 4", "float"),
+            "strides": Field("pixels between cells, a number a level", None, "any"),
+            "cell_anchors": Field("shapes around the origin", "[L] A_l 4", "float"),
+        },
+        "anchors",
+    ),
+    "assign.atss": Stage(
+        "assign",
+        "ATSS: candidates and thresholds",
+        "Of every level the anchors nearest to an object's centre are candidates; those with an "
+        "IoU of at least mean + deviation, and their centre inside, are positive.",
+        {
+            "candidates": Field("indices of anchors", "m q", "int"),
+            "ious": Field("0..1, with their object", "m q", "float"),
+            "thresholds": Field("mean + deviation of an object's IoUs", "m", "float"),
+            "positive": Field("reaches the threshold, centre inside", "m q", "bool"),
+        },
+        "atss",
+    ),
+    "rpn.assign": Stage(
+        "assign",
+        "RPN: who finds what",
+        "An anchor is positive if its IoU with an object is high, or the object's highest; "
+        "background if it is low with all; between them it is ignored.",
+        {
+            "image": _IMAGE,
+            "matched_idxs": Field(_MATCHED, "R", "int"),
+            "labels": Field(_LABELS, "R", "int"),
+            "quality": Field(_QUALITY, "R", "float"),
+            "gt_boxes": Field(_BOXES, "M 4", "float"),
+            "anchors": Field("XYXY, pixels of the padded batch", "[L] R_l 4", "float"),
+        },
+        "assign",
+    ),
+    "rpn.sample": Stage(
+        "assign",
+        "RPN: sampled anchors",
+        "Positives are few and negatives many: a fixed number is drawn, at most half positive.",
+        {"image": _IMAGE, "labels": Field("as above; -1: not drawn", "R", "int")},
+        "sample",
+    ),
+    "dense.assign": Stage(
+        "assign",
+        "Who finds what",
+        "Every anchor takes part in the losses, except those ignored: nothing is sampled.",
+        {
+            "image": _IMAGE,
+            "matched_idxs": Field(_MATCHED, "R", "int"),
+            "labels": Field(_LABELS, "R", "int"),
+            "quality": Field(_QUALITY, "R", "float"),
+            "gt_boxes": Field(_BOXES, "M 4", "float"),
+            "gt_classes": Field("0..K-1", "M", "int"),
+            "anchors": Field("XYXY, pixels of the padded batch", "[L] R_l 4", "float"),
+        },
+        "assign",
+    ),
+    "rpn.head": Stage(
+        "head",
+        "RPN head",
+        "One objectness logit and four deltas for each anchor.",
+        {
+            "logits": Field("objectness before the sigmoid", "[L] N R_l", "float"),
+            "deltas": Field("dx, dy, dw, dh", "[L] N R_l 4", "float"),
+        },
+        "dense_head",
+    ),
+    "dense.head": Stage(
+        "head",
+        "Dense head",
+        "K class logits and four deltas for each anchor; some heads add a centerness.",
+        {
+            "logits": Field("class scores before the sigmoid", "[L] N R_l K", "float"),
+            "deltas": Field("offsets, or distances to the sides", "[L] N R_l 4", "float"),
+            "centerness": Field("before the sigmoid", "[L] N R_l", "float", True),
+        },
+        "dense_head",
+    ),
+    "rpn.decode": Stage(
+        "proposals",
+        "After top-k, before clipping",
+        "The anchors with the highest logits of each level, moved by their deltas.",
+        {
+            "image": _IMAGE,
+            "boxes": Field("XYXY, may reach outside", "n 4", "float"),
+            "logits": Field("objectness", "n", "float"),
+            "levels": Field("index of the level", "n", "int"),
+        },
+        "boxes",
+        opens=("n", "u", "P"),
+    ),
+    "rpn.candidates": Stage(
+        "proposals",
+        "After clipping, before NMS",
+        "Cut off at the image's border; boxes without area are gone.",
+        {
+            "image": _IMAGE,
+            "boxes": Field(_BOXES, "u 4", "float"),
+            "scores": Field("objectness logits", "u", "float"),
+            "levels": Field("index of the level", "u", "int"),
+        },
+        "boxes",
+    ),
+    "rpn.proposals": Stage(
+        "proposals",
+        "After NMS: proposals",
+        "Of boxes that overlap, the best stays (within a level); then the best of all levels.",
+        {
+            "image": _IMAGE,
+            "boxes": Field(_BOXES, "P 4", "float"),
+            "logits": Field("objectness, highest first", "P", "float"),
+            "keep": Field("indices into the candidates", "P", "int"),
+        },
+        "rpn_nms",
+    ),
+    "dense.candidates": Stage(
+        "proposals",
+        "Candidates before NMS",
+        "The best anchor-class pairs of each level above the score threshold, decoded.",
+        {
+            "image": _IMAGE,
+            "boxes": Field(_BOXES, "E 4", "float"),
+            "scores": Field("0..1", "E", "float"),
+            "classes": Field("0..K-1", "E", "int"),
+        },
+        "boxes",
+        opens=("E",),
+    ),
+    "roi.assign": Stage(
+        "roi",
+        "Proposals meet objects",
+        "A proposal with IoU 0.5 or more takes the object's class; the others are background. The "
+        "objects themselves are among the proposals.",
+        {
+            "image": _IMAGE,
+            "matched_idxs": Field(_MATCHED, "T", "int"),
+            "labels": Field(_LABELS, "T", "int"),
+            "quality": Field(_QUALITY, "T", "float"),
+            "proposals": Field(_BOXES, "T 4", "float"),
+            "gt_boxes": Field(_BOXES, "M 4", "float"),
+        },
+        "roi_assign",
+        opens=("T", "S"),
+    ),
+    "roi.sample": Stage(
+        "roi",
+        "Sampled proposals",
+        "A fixed number, at most a quarter of it foreground.",
+        {
+            "image": _IMAGE,
+            "indices": Field("into the proposals", "S", "int"),
+            "classes": Field("0..K-1, K: background", "S", "int"),
+            "foreground": Field("has an object", "S", "bool"),
+        },
+        "roi_sample",
+    ),
+    "roi.levels": Stage(
+        "roi",
+        "Level of each region",
+        "Large regions take coarse maps: level = 4 + log2(size / 224), within those there are.",
+        {
+            "boxes": Field("image number, then XYXY", "Q 5", "float"),
+            "levels": Field("index of the pooler's level", "Q", "int"),
+        },
+        "roi_levels",
+        opens=("Q",),
+    ),
+    "roi.pool": Stage(
+        "roi",
+        "What ROIAlign saw",
+        "Each region, whatever its size, becomes a grid of the same size.",
+        {"features": Field("bilinear samples of the maps", "Q D S_h S_w", "float")},
+        "roi_pool",
+    ),
+    "roi.head": Stage(
+        "roi",
+        "ROI head",
+        "K + 1 class logits, background last, and four deltas for each class (or for all).",
+        {
+            "scores": Field("before the softmax", "Q K+1", "float"),
+            "deltas": Field("dx, dy, dw, dh, times the coder's weights", "Q 4*k", "float"),
+        },
+        "roi_head",
+    ),
+    "loss.term": Stage(
+        "loss",
+        "Loss terms",
+        "value = sum / normaliser x weight.",
+        {
+            "name": Field("key in the losses", None, "text"),
+            "sum": Field("over anchors or proposals", "", "float"),
+            "normalizer": Field("what it is divided by", "", "any"),
+            "weight": Field("factor from the config", "", "any"),
+            "value": Field("what is added to the total loss", "", "float"),
+        },
+        "losses",
+    ),
+    "loss.gradients": Stage(
+        "loss",
+        "Gradients",
+        "L2 norm of the gradient of every parameter; frozen parameters have none.",
+        {"rows": Field("one a parameter: name, norm of weight and gradient", None, "any")},
+        "gradients",
+    ),
+    "loss.optimizer": Stage(
+        "loss",
+        "Optimiser",
+        "Parameters that share a learning rate and a weight decay form a group.",
+        {
+            "name": Field("class", None, "text"),
+            "groups": Field("rates, decay, number of parameters", None, "any"),
+        },
+        "optimizer",
+    ),
+    "detections.nms": Stage(
+        "detections",
+        "Last suppression",
+        "Within a class the best box stays, others that overlap it go.",
+        {
+            "image": _IMAGE,
+            "boxes": Field(_BOXES, "E 4", "float"),
+            "scores": Field("0..1", "E", "float"),
+            "classes": Field("0..K-1", "E", "int"),
+            "keep": Field("indices of those that stay, highest score first", "G", "int"),
+        },
+        "final_nms",
+    ),
+    "detections.final": Stage(
+        "detections",
+        "On the original image",
+        "Scaled to the size of the file, beside the objects that people marked.",
+        {
+            "image": _IMAGE,
+            "boxes": Field("XYXY, pixels of the original image", "i 4", "float"),
+            "scores": Field("0..1, highest first", "i", "float"),
+            "classes": Field("0..K-1", "i", "int"),
+        },
+        "final",
+    ),
+}
+
+
+def chapter_of(event_name: str) -> str:
+    """Return the chapter of a probe.
+
+    Raises:
+        KeyError: the table has no such probe.
+    """
+    if event_name not in STAGES:
+        raise KeyError(f"no stage {event_name!r}; known are {', '.join(STAGES)}")
+    return STAGES[event_name].chapter
