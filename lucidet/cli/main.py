@@ -26,6 +26,8 @@ COMMANDS: dict[str, Command] = {
     "train": Command("lucidet.cli.train", "train a detector from a config file"),
     "eval": Command("lucidet.cli.eval", "evaluate weights on the config's test data set: AP table"),
     "predict": Command("lucidet.cli.predict", "detect objects in images, folders and videos"),
+    "weights": Command("lucidet.cli.weights", "show and convert checkpoints of other libraries"),
+    "bench": Command("lucidet.cli.bench", "measure against torchvision and pycocotools in one run"),
     "config": Command("lucidet.cli.config", "show, check and translate config files"),
 }
 
