@@ -38,17 +38,20 @@ from lucidet.modeling.roi_heads import (
     build_box_head,
     build_roi_heads,
 )
+from lucidet.modeling.test_time_augmentation import DatasetMapperTTA, GeneralizedRCNNWithTTA
 
 __all__ = [
     "ANCHOR_GENERATOR_REGISTRY",
     "ATSS",
     "BACKBONE_REGISTRY",
     "Backbone",
+    "DatasetMapperTTA",
     "DenseDetector",
     "FCOS",
     "FPN",
     "FastRCNNOutputLayers",
     "GeneralizedRCNN",
+    "GeneralizedRCNNWithTTA",
     "META_ARCH_REGISTRY",
     "PROPOSAL_GENERATOR_REGISTRY",
     "ProposalNetwork",

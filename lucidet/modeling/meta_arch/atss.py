@@ -154,7 +154,7 @@ class ATSS(DenseDetector):
         points = atss.REGRESSION_TYPE == "POINT"
         backbone = build_backbone(cfg)
         shapes = [backbone.output_shape()[name] for name in atss.IN_FEATURES]
-        strides = [shape.stride for shape in shapes]
+        strides = [shape.stride for shape in shapes if shape.stride]
         if strides != list(atss.ANCHOR_STRIDES):
             raise ValueError(
                 f"MODEL.ATSS.ANCHOR_STRIDES {tuple(atss.ANCHOR_STRIDES)} are not those of "

@@ -106,6 +106,7 @@ class DenseDetector(Detector):
         predictions = self.head(levels)
         if self.training:
             objects = self._gt_instances(batched_inputs)
+            assert objects is not None  # checked above
             return self.forward_training(images, levels, predictions, objects)
         results = self.forward_inference(images, levels, predictions)
         return self._postprocess(results, batched_inputs, images.image_sizes)

@@ -86,7 +86,7 @@ class RetinaNetHead(nn.Module):
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict[str, Any]:
         """Return the arguments of ``__init__`` for RetinaNet."""
         retinanet = cfg.MODEL.RETINANET
-        num_anchors = build_anchor_generator(cfg, input_shape).num_cell_anchors
+        num_anchors: Any = build_anchor_generator(cfg, input_shape).num_cell_anchors
         if len(set(num_anchors)) != 1:
             raise ValueError(
                 "RetinaNet's head serves all levels, so that MODEL.ANCHOR_GENERATOR must give "
@@ -114,8 +114,8 @@ class RetinaNetHead(nn.Module):
                 layers.append(
                     CycleBatchNormList(self.num_levels, bn_class=norm_of, num_features=width)
                 )
-            elif self.norm:
-                layers.append(get_norm(self.norm, width))
+            elif norm := get_norm(self.norm, width):
+                layers.append(norm)
             layers.append(nn.ReLU())
             channels = width
         return nn.Sequential(*layers)
@@ -128,6 +128,7 @@ class RetinaNetHead(nn.Module):
                     nn.init.zeros_(layer.bias)
             elif isinstance(layer, ModulatedDeformConv):
                 nn.init.normal_(layer.weight, std=0.01)
+        assert self.cls_score.bias is not None
         nn.init.constant_(self.cls_score.bias, -math.log((1 - prior_prob) / prior_prob))
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], ...]:

@@ -111,7 +111,7 @@ class FCOS(DenseDetector):
         fcos = cfg.MODEL.FCOS
         backbone = build_backbone(cfg)
         shapes = [backbone.output_shape()[name] for name in fcos.IN_FEATURES]
-        strides = [shape.stride for shape in shapes]
+        strides = [shape.stride for shape in shapes if shape.stride]
         bounds = list(fcos.SIZES_OF_INTEREST)
         if len(bounds) != len(shapes) - 1:
             raise ValueError(

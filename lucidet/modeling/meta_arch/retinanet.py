@@ -128,7 +128,7 @@ class RetinaNet(DenseDetector):
             matcher, coder = GrownObjects(matcher), LegacyBox2BoxTransform
         return {
             "backbone": backbone,
-            "head": RetinaNetHead(cfg, shapes),
+            "head": RetinaNetHead(cfg, shapes),  # type: ignore[call-arg, arg-type]  # @configurable
             "head_in_features": retinanet.IN_FEATURES,
             "anchor_generator": build_anchor_generator(cfg, shapes),
             "box2box_transform": coder(weights=retinanet.BBOX_REG_WEIGHTS),
