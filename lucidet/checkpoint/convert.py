@@ -121,14 +121,15 @@ def _config_of(renamed: Renamed, address: str, config_file: str) -> CfgNode:
 
 
 def _zoo_config(address: str) -> str:
-    """Return the config file of a model of detectron2's zoo, "" for other addresses."""
+    """Return the config file of a published detector of detectron2 or torchvision, else ""."""
     from lucidet.model_zoo import get_config_file
 
-    _, _, name = address.partition("COCO-Detection/")
+    folder = "torchvision" if address.startswith("torchvision://") else "COCO-Detection"
+    _, _, name = address.partition("torchvision://" if folder == "torchvision" else f"{folder}/")
     if not name:
         return ""
     try:
-        return get_config_file(f"COCO-Detection/{name.split('/')[0].removesuffix('.yaml')}.yaml")
+        return get_config_file(f"{folder}/{name.split('/')[0].removesuffix('.yaml')}.yaml")
     except RuntimeError:
         return ""
 

@@ -36,6 +36,12 @@ def load_weights(
     else:
         renamed = rename_weights(weights, heuristics)
     placed = place(renamed, state)
+    if renamed.anywhere:
+        # timm's bodies in a detector keep the names that a ResNet of lucidet's doesn't have
+        as_it_is = Renamed("a backbone by itself", dict(weights), anywhere=True)
+        other = place(as_it_is, state)
+        if len(other.keys() & state.keys()) > len(placed.keys() & state.keys()):
+            renamed, placed = as_it_is, other
     report = LoadReport.compare(state, placed, renamed)
     report.require("backbone.")
     model.load_state_dict({name: placed[name] for name in report.loaded}, strict=False)

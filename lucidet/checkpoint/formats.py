@@ -35,7 +35,13 @@ FORMATS = [
 #: detectron2 saves these with a model; lucidet computes them from the config
 _COMPUTED = ("pixel_mean", "pixel_std")
 #: beginnings of names in a whole detector
-_DETECTOR = ("backbone.", "proposal_generator.", "roi_heads.", "head.")
+_DETECTOR = (
+    "backbone.",
+    "proposal_generator.",
+    "roi_heads.",
+    "head.cls_s",  # cls_subnet, cls_score
+    "head.bbox_",
+)
 
 
 def rename_weights(weights: Mapping[str, Tensor], heuristics: bool = False) -> Renamed:

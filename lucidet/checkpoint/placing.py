@@ -24,8 +24,9 @@ def place(renamed: Renamed, model: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     placed = {_bottom_up(name, model): value for name, value in renamed.weights.items()}
     if renamed.anywhere:
-        placed = _place_ends(placed, model)
-        _leave_out_above(placed, model, renamed.unused)
+        full_names = _full_names(placed, model)
+        _leave_out_above(placed, full_names, model, renamed.unused)
+        placed = {full_names.get(name, name): value for name, value in placed.items()}
     return _with_counters(placed, model)
 
 
@@ -37,47 +38,57 @@ def _bottom_up(name: str, model: Mapping[str, Tensor]) -> str:
     return alternative if alternative in model else name
 
 
-def _place_ends(weights: Mapping[str, Tensor], model: Collection[str]) -> dict[str, Tensor]:
-    """Give weights whose names are ends of the model's names the full names.
+def _full_names(weights: Collection[str], model: Collection[str]) -> dict[str, str]:
+    """Return for names that are ends of the model's names the full ones.
 
     timm joins some parts of a name with "_" when it cuts a net into stages; both count as equal.
     The longest end wins: ``res2.0.conv1.weight`` before ``conv1.weight``.
     """
-    flat = {name.replace("_", "."): name for name in weights}
-    placed: dict[str, Tensor] = {}
-    taken = set()
+    flat = {_flat(name): name for name in weights}
+    found: dict[str, str] = {}
     for full in model:
-        parts = full.replace("_", ".").split(".")
+        parts = _flat(full).split(".")
         ends = (".".join(parts[i:]) for i in range(len(parts)))
-        found = next((flat[end] for end in ends if end in flat), None)
-        if found is not None and found not in taken:
-            placed[full] = weights[found]
-            taken.add(found)
-    return placed | {name: value for name, value in weights.items() if name not in taken}
+        end = next((flat[end] for end in ends if end in flat), None)
+        if end is not None:
+            found.setdefault(end, full)
+    return found
+
+
+def _flat(name: str) -> str:
+    return name.replace("_", ".")
 
 
 def _leave_out_above(
-    weights: dict[str, Tensor], model: Mapping[str, Tensor], unused: dict[str, str]
+    weights: dict[str, Tensor],
+    full_names: Mapping[str, str],
+    model: Mapping[str, Tensor],
+    unused: dict[str, str],
 ) -> None:
     """Leave out a classifier's last layers, of which the detector's backbone has nothing.
 
-    These are whole modules (``head``, ``conv_head``, ``res5``) without one name in the model, and
+    These are whole modules (``head``, ``conv_head``, ``stages.3``) that the model doesn't have, and
     are left out only if the rest of the file fills the backbone.
     """
-    backbone = [name for name in model if name.startswith("backbone.") and ".fpn_" not in name]
-    backbone = [name for name in backbone if ".top_block." not in name]
-    filled = sum(name in weights for name in backbone)
-    if filled < 0.9 * len(backbone) or not backbone:
+    placed = set(full_names.values())
+    wanted = [n for n in model if n.startswith("backbone.") and not _is_pyramid(n)]
+    if not wanted or sum(name in placed for name in wanted) < 0.9 * len(wanted):
         return
-    in_model = {part for name in model for part in _heads(name)}
-    for name in [name for name in weights if name not in model]:
-        if not any(head in in_model for head in _heads(name)[:1]):
+    modules = {_module(name) for name in full_names}
+    for name in [name for name in weights if name not in full_names]:
+        if _module(name) not in modules:
             unused[name] = "above the backbone's last map"
             del weights[name]
 
 
-def _heads(name: str) -> list[str]:
-    return name.split(".")
+def _is_pyramid(name: str) -> bool:
+    return ".fpn_" in name or ".top_block." in name
+
+
+def _module(name: str) -> str:
+    """Return the outermost module of a name, with its number where there are several."""
+    first, *rest = name.split(".")
+    return f"{first}.{rest[0]}" if rest and rest[0].isdigit() else first
 
 
 def _with_counters(weights: dict[str, Tensor], model: Mapping[str, Tensor]) -> dict[str, Tensor]:
