@@ -19,7 +19,7 @@ ROWS = [
     {"modeling", "data"},
     {"solver", "checkpoint", "evaluation", "model_zoo"},
     {"engine"},
-    {"inspection"},
+    {"inspection", "bench"},
     {"cli", "__main__"},
 ]
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}

@@ -1,6 +1,6 @@
 """A detector's twin for inference: the same numbers within 1e-3, sooner."""
 
-from .folding import fold_norm
-from .twin import InferenceTwin
+from lucidet.modeling.optimize.folding import fold_norm
+from lucidet.modeling.optimize.twin import InferenceTwin
 
 __all__ = ["InferenceTwin", "fold_norm"]

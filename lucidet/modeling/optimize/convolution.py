@@ -59,8 +59,8 @@ class FusedConv(nn.Module):
             kind = "relu" if self.relu else "none"
             return _one(x, self._weight, self._bias, *settings, kind, [], "")
         other = other.contiguous(memory_format=torch.channels_last)
-        kind = "relu" if self.relu else None
-        return _two(other, x, self._weight, self._bias, *settings, "add", 1.0, kind, [], None)
+        last = "relu" if self.relu else None
+        return _two(other, x, self._weight, self._bias, *settings, "add", 1.0, last, [], None)
 
     def _plain_weight(self) -> Tensor:
         return self._weight.to_dense() if self._weight.is_mkldnn else self._weight

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +27,7 @@ def is_fixed(norm: nn.Module | None) -> bool:
 
 
 @torch.no_grad()
-def fold_norm(weight: Tensor, bias: Tensor | None, norm: nn.Module | None) -> tuple[Tensor, Tensor]:
+def fold_norm(weight: Tensor, bias: Tensor | None, norm: Any) -> tuple[Tensor, Tensor]:
     """Return weight and bias of the convolution that does what convolution and norm did.
 
     In float64, so that the only rounding is that of the result.
@@ -33,7 +35,7 @@ def fold_norm(weight: Tensor, bias: Tensor | None, norm: nn.Module | None) -> tu
     Args:
         weight: (C, C_in / groups, k, k), not changed.
         bias: (C,), or None for zeros.
-        norm: for which `is_fixed` holds.
+        norm: a layer, or None, for which `is_fixed` holds.
     """
     shift = torch.zeros(len(weight), device=weight.device) if bias is None else bias
     if norm is None:
