@@ -8,7 +8,6 @@ detections with distinct scores, and the norms get random statistics.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -178,9 +177,7 @@ def images(datasets_dir: Path) -> list[Tensor]:
 
 
 @pytest.fixture(scope="module", params=[*MODELS, SINGLE_LEVEL])
-def pair(
-    request: pytest.FixtureRequest, images: list[Tensor]
-) -> Iterator[tuple[str, nn.Module, nn.Module]]:
+def pair(request: pytest.FixtureRequest, images: list[Tensor]) -> tuple[str, nn.Module, nn.Module]:
     """(name, torchvision's model, lucidet's with its weights)."""
     name = request.param
     oracle = build_oracle(name)
@@ -189,7 +186,7 @@ def pair(
     ours, _ = build_ours(name)
     report = load_weights(ours, oracle.state_dict())
     assert report.complete, report.table()
-    yield name, oracle, ours
+    return name, oracle, ours
 
 
 def resized(oracle: nn.Module, images: list[Tensor], boxes: list[Tensor]) -> list[dict[str, Any]]:

@@ -123,6 +123,7 @@ def rename(weights: Mapping[str, Tensor]) -> Renamed:
             renamed.weights[new] = reorder_anchors(value, num_anchors, NUM_RATIOS)
         else:
             renamed.weights[new] = value
+    _give_prefixes(renamed)
     _drop_folded_bias(renamed)
     _complete_norms(renamed.weights, weights)
     renamed.settings = {
@@ -131,6 +132,21 @@ def rename(weights: Mapping[str, Tensor]) -> Renamed:
         "INPUT.FORMAT": "BGR",
     }
     return renamed
+
+
+def _give_prefixes(renamed: Renamed) -> None:
+    """Say where the backbone stands, if the file holds a whole detector."""
+    names = list(renamed.weights)
+    if not any(name.startswith(("proposal_generator.", "head.")) for name in names):
+        return
+    renamed.anywhere = False
+    pyramid = any(name.startswith("backbone.fpn_") for name in names)
+    for name in names:
+        if name.startswith(("stem.", "res")):
+            prefix = "backbone.bottom_up." if pyramid else "backbone."
+            if name.startswith("res5.") and not pyramid:
+                prefix = "roi_heads."  # the head of a C4 detector
+            renamed.weights[prefix + name] = renamed.weights.pop(name)
 
 
 def _drop_folded_bias(renamed: Renamed) -> None:

@@ -149,7 +149,8 @@ def _check_archive(path: Path) -> None:
 
 def _read_torch(path: Path, is_zip: bool) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # by path, torch would go by the suffix
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's message is long; its reason stands behind this word
         reason = str(error).rpartition("WeightsUnpickler error:")[2].strip()

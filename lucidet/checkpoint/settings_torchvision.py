@@ -32,6 +32,7 @@ def detector_settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     (ratios 0.5, 1, 2), thresholds, the norms' epsilon (see `docs/weights.md`).
     """
     settings = imagenet_rgb() | {
+        "MODEL.RESNETS.STRIDE_IN_1X1": False,
         "MODEL.ANCHOR_GENERATOR.ROUND": True,
         "MODEL.ANCHOR_GENERATOR.MEASURE_STRIDES": True,
         "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [[0.5, 1.0, 2.0]],
@@ -57,7 +58,6 @@ def _backbone(weights: Mapping[str, Tensor], two_stage: bool) -> dict[str, Any]:
     settings = _resnet(weights) | {
         "MODEL.RESNETS.NORM": norm,
         "MODEL.BACKBONE.FREEZE_AT": 2 if frozen else 0,
-        "MODEL.RESNETS.STRIDE_IN_1X1": False,
     }
     if levels == 0:
         return settings | {

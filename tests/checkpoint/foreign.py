@@ -1,4 +1,4 @@
-"""Small detectors, and their weights under the names of other libraries (written from lucidet's)."""
+"""Small detectors, and their weights under the names of other libraries, made from lucidet's."""
 
 from __future__ import annotations
 
