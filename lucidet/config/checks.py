@@ -33,11 +33,10 @@ _NAMES = {
     ("MODEL.PROPOSAL_GENERATOR.NAME", "RRPN"): "rotated proposals",
     ("MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"): "proposals from files",
     ("MODEL.ROI_HEADS.NAME", "RROIHeads"): "rotated ROI heads",
-    ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads"): "cascades of ROI heads",
 }
 
 # sections of models that are not built; a config of another model may mention them
-_NEVER_READ = ("MODEL.SEM_SEG_HEAD", "MODEL.PANOPTIC_FPN", "MODEL.ROI_BOX_CASCADE_HEAD")
+_NEVER_READ = ("MODEL.SEM_SEG_HEAD", "MODEL.PANOPTIC_FPN")
 
 
 def check_supported(cfg: CfgNode) -> None:

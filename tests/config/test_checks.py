@@ -20,7 +20,6 @@ from lucidet.config.checks import check_supported
         ("MODEL.PROPOSAL_GENERATOR.NAME", "RRPN"),
         ("MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"),
         ("MODEL.ROI_HEADS.NAME", "RROIHeads"),
-        ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads"),
     ],
 )
 def test_refused_by_its_key(key: str, value: str) -> None:
@@ -60,9 +59,9 @@ def test_a_registered_name_is_the_users_own() -> None:
     from lucidet.modeling.roi_heads.base import ROI_HEADS_REGISTRY
 
     cfg = get_cfg()
-    cfg.MODEL.ROI_HEADS.NAME = "CascadeROIHeads"
-    ROI_HEADS_REGISTRY._obj_map["CascadeROIHeads"] = object
+    cfg.MODEL.ROI_HEADS.NAME = "RROIHeads"
+    ROI_HEADS_REGISTRY._obj_map["RROIHeads"] = object
     try:
         check_supported(cfg)
     finally:
-        del ROI_HEADS_REGISTRY._obj_map["CascadeROIHeads"]
+        del ROI_HEADS_REGISTRY._obj_map["RROIHeads"]
