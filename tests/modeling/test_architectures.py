@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
+from itertools import product
 
 import pytest
 import torch
@@ -25,6 +27,11 @@ from tests.modeling.tiny import (
 )
 
 SIZE = (96, 128)
+DEFORMABLE = [
+    ("MODEL.RESNETS.DEFORM_ON_PER_STAGE", [False, False, True, True]),
+    ("MODEL.RESNETS.DEFORM_MODULATED", True),
+    ("MODEL.ATSS.USE_DCN_IN_TOWER", True),
+]
 
 #: name -> config; every architecture of the registry has a row
 CONFIGS = {
@@ -34,6 +41,21 @@ CONFIGS = {
     "GeneralizedRCNN-DC5": lambda: tiny_config(DC5),
     "RetinaNet": lambda: tiny_config(RETINANET),
     "ATSS": lambda: tiny_config(ATSS),
+    "RetinaNet-BN": lambda: tiny_config(RETINANET, [("MODEL.RETINANET.NORM", "BN")]),
+    **{
+        f"ATSS-{positives}-{regression}": partial(
+            tiny_config,
+            ATSS,
+            [
+                ("MODEL.ATSS.POSITIVE_TYPE", positives),
+                ("MODEL.ATSS.REGRESSION_TYPE", regression),
+            ],
+        )
+        for positives, regression in product(("ATSS", "TOPK", "IoU", "SSC"), ("BOX", "POINT"))
+        if (positives, regression) != ("ATSS", "BOX")  # the default, above
+    },
+    "ATSS-DCN": lambda: tiny_config(ATSS, DEFORMABLE),
+    "ATSS-legacy": lambda: tiny_config(ATSS, [("MODEL.LEGACY_PLUS_ONE", True)]),
     "FCOS": lambda: tiny_config(FCOS),
     "ProposalNetwork": lambda: tiny_config(FPN, PROPOSALS),
 }
