@@ -1,0 +1,105 @@
+"""``lucidet inspect``: one image through a detector, as one page; and two such runs compared."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from lucidet.cli.arguments import OVERRIDES_HELP, add_config_arguments, checked_overrides
+
+EXAMPLES = """\
+examples:
+  training:   lucidet inspect --config-file C --dataset coco_2017_train --id 322517 --train --out DIR
+  inference:  lucidet inspect --config-file C --weights W --image street.jpg --out DIR
+  in part:    ... --until rpn.assign --out DIR
+  compare:    lucidet inspect diff DIR1 DIR2
+"""
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what says which image goes through which detector; shared with ``lucidet step``."""
+    add_config_arguments(parser)
+    parser.add_argument("--image", metavar="FILE", help="an image file, without objects")
+    parser.add_argument("--dataset", metavar="NAME", help="a registered data set, with objects")
+    parser.add_argument("--id", metavar="N", dest="image_id", help="image of it; default: the first")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--train", action="store_true", help="losses and gradients")
+    mode.add_argument("--eval", action="store_true", help="detections (the default)")
+    parser.add_argument("--until", metavar="STAGE", help="end there: rpn.assign, roi.*, anchors")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
+    parser.set_defaults(rest=[])
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "inspect",
+        help="show what every stage did with one image, as one page",
+        description="Walk one image through training or inference; write report.html, which opens "
+        "offline, and the trace behind it. Without --weights the weights are random.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_run_arguments(parser)
+    parser.add_argument("--out", default="inspection", metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--no-trace", action="store_true", help="write the page only")
+    parser.add_argument(
+        "--tolerance", type=float, default=0.0, metavar="X", help="diff: differences up to X count as none"
+    )
+    parser.add_argument("words", nargs="*", metavar="diff A B | KEY VALUE", help=OVERRIDES_HELP)
+
+
+def load_run(args: argparse.Namespace, words: list[str]) -> dict[str, Any]:
+    """Return the arguments of ``inspect_image`` that a command line names."""
+    from lucidet.config import get_cfg
+    from lucidet.inspection.run import find_record
+
+    cfg = get_cfg()
+    if args.config_file:
+        cfg.merge_from_file(args.config_file)
+    cfg.merge_from_list(checked_overrides(words))
+    record = find_record(image=args.image, dataset=args.dataset, image_id=args.image_id)
+    return {
+        "cfg": cfg,
+        "record": record,
+        "training": args.train,
+        "weights": args.weights,
+        "dataset": args.dataset,
+        "until": args.until,
+        "seed": args.seed,
+    }
+
+
+def run(args: argparse.Namespace) -> int:
+    words = [*args.words, *args.rest]
+    if words[:1] == ["diff"]:
+        return diff(words[1:], args.tolerance)
+    from lucidet.inspection.report import write_report
+    from lucidet.inspection.checks import run_checks
+    from lucidet.inspection.run import inspect_image
+    from lucidet.utils.logger import setup_logger
+
+    setup_logger()
+    trace = inspect_image(**load_run(args, words))
+    path = write_report(trace, args.out)
+    if not args.no_trace:
+        trace.save(Path(args.out) / "trace")
+    for finding in run_checks(trace):
+        print(f"{finding.stage}: {finding.check}: {finding.message}")
+    if trace.context["error"]:
+        print(f"the run stopped: {trace.context['error']}")
+    print(f"{path}: {len(trace)} events, {path.stat().st_size / 1e6:.1f} MB")
+    return 1 if trace.context["error"] else 0
+
+
+def diff(words: list[str], tolerance: float) -> int:
+    """Print where two saved traces part; return 1 if they do."""
+    from lucidet.inspection.diff import describe, diff_traces
+    from lucidet.inspection.trace import Trace
+
+    if len(words) != 2:
+        raise ValueError(f"lucidet inspect diff takes two traces, got {len(words)}: A B")
+    first, second = (Trace.load(word) for word in words)
+    result = diff_traces(first, second, tolerance)
+    print(describe(result))
+    return 1 if result.differences else 0
