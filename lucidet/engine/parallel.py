@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -25,9 +26,25 @@ def create_ddp_model(model: nn.Module, *, fp16_compression: bool = False, **kwar
         return model
     if "device_ids" not in kwargs and next(model.parameters()).is_cuda:
         kwargs["device_ids"] = [torch.cuda.current_device()]
-    ddp = DistributedDataParallel(model, **kwargs)
+    with warnings.catch_warnings():
+        # torch 2.15 renames broadcast_buffers; 2.6 has no other name for it
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        ddp = DistributedDataParallel(model, **kwargs)
     if fp16_compression:
         from torch.distributed.algorithms.ddp_comm_hooks import default as comm_hooks
 
         ddp.register_comm_hook(state=None, hook=comm_hooks.fp16_compress_hook)
     return ddp
+
+
+def has_unused_features(model: nn.Module) -> bool:
+    """Whether the backbone computes feature maps that no part of `model` takes.
+
+    Their layers get no gradient, for which `DistributedDataParallel` would wait in vain: it needs
+    ``find_unused_parameters`` then. Models whose parts do not tell what they take count as False.
+    """
+    computed = getattr(getattr(model, "backbone", None), "_out_features", None)
+    taken: set[str] = set(getattr(model, "head_in_features", ()))
+    for part in ("proposal_generator", "roi_heads"):
+        taken |= set(getattr(getattr(model, part, None), "in_features", None) or ())
+    return bool(computed) and bool(taken) and not set(computed) <= taken

@@ -28,7 +28,7 @@ from lucidet.data.detection_utils import build_augmentation
 from lucidet.engine import hooks
 from lucidet.engine.checks import check_classes_of_training_data, report_unread_keys
 from lucidet.engine.derived import amp_precision, for_one_batch, scale_to_processes
-from lucidet.engine.parallel import create_ddp_model
+from lucidet.engine.parallel import create_ddp_model, has_unused_features
 from lucidet.engine.setup import default_writers, on_available_device
 from lucidet.engine.train_loop import AMPTrainer, SimpleTrainer
 from lucidet.engine.trainer_base import HookBase, TrainerBase
@@ -93,7 +93,8 @@ class DefaultTrainer(TrainerBase):
         check_classes_of_training_data(cfg)  # class names are known once the annotations are read
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.ema = ModelEMA(model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None
-        model = create_ddp_model(model, broadcast_buffers=False)
+        unused = has_unused_features(model)
+        model = create_ddp_model(model, broadcast_buffers=False, find_unused_parameters=unused)
         self._trainer = self._build_step(cfg, model, data_loader, optimizer)
 
         # weak: the checkpointer must not keep the trainer, and its memory, alive

@@ -93,7 +93,7 @@ class TrainerBase:
                     self.before_step()
                     self.run_step()
                     self.after_step()
-                    if self.stop_reason:
+                    if self.stop_reason and self.iter + 1 < max_iter:
                         break
                 else:
                     # so that after_train can tell a finished training from a broken one

@@ -21,6 +21,7 @@ from lucidet.engine import (
     default_setup,
     hooks,
 )
+from lucidet.engine.parallel import has_unused_features
 from lucidet.engine.run import main
 from lucidet.engine.setup import require_writable
 from lucidet.evaluation import DatasetEvaluator
@@ -301,3 +302,27 @@ def test_predictor_refuses_what_is_no_image(tiny_cfg: Any, image: Any) -> None:
     predictor = DefaultPredictor(tiny_cfg)
     with pytest.raises(ValueError, match=r"shape \(H, W, 3\)"):
         predictor(image)
+
+
+@pytest.mark.parametrize(
+    ("computed", "rpn", "roi", "unused"),
+    [
+        (["p2", "p3"], ["p2", "p3"], ["p2"], False),
+        (["p2", "p3", "p4"], ["p2", "p3"], ["p2"], True),  # p4's convolution learns nothing
+        (["p2"], None, None, False),  # parts that do not tell what they take
+        (None, ["p2"], ["p2"], False),
+    ],
+)
+def test_unused_features(computed: Any, rpn: Any, roi: Any, unused: bool) -> None:
+    model = torch.nn.Module()
+    for name, attribute, value in (
+        ("backbone", "_out_features", computed),
+        ("proposal_generator", "in_features", rpn),
+        ("roi_heads", "in_features", roi),
+    ):
+        part = torch.nn.Module()
+        if value is not None:
+            setattr(part, attribute, value)
+        setattr(model, name, part)
+    assert has_unused_features(model) is unused
+    assert not has_unused_features(torch.nn.Linear(1, 1))

@@ -357,3 +357,22 @@ def test_profilers(tmp_path: Path, kind: Any) -> None:
 
 def test_memory_stats_without_a_gpu() -> None:
     run(2, hooks.TorchMemoryStats(period=1))
+
+
+def test_no_evaluation_after_an_error_in_the_last_iteration() -> None:
+    def fail(trainer: Any) -> None:
+        if trainer.iter == 2:
+            raise ValueError("the last one")
+
+    calls: list[int] = []
+    trainer = make_trainer()
+    trainer.register_hooks(
+        [hooks.EvalHook(0, lambda: calls.append(1)), hooks.CallbackHook(before_step=fail)]
+    )
+    with pytest.raises(ValueError, match="the last one"):
+        trainer.train(0, 3)
+    assert not calls
+    trainer = make_trainer()
+    trainer.register_hooks([hooks.EvalHook(0, lambda: calls.append(1))])
+    trainer.train(0, 3)
+    assert calls == [1]

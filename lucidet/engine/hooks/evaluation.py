@@ -67,8 +67,8 @@ class EvalHook(HookBase):
             self._do_eval()
 
     def after_train(self) -> None:
-        # not after an error: the last iteration was not reached
-        if self._eval_after_train and self.trainer.iter + 1 >= self.trainer.max_iter:
+        # not after an error, which leaves the iteration at max_iter - 1 at most
+        if self._eval_after_train and self.trainer.iter >= self.trainer.max_iter:
             self._do_eval()
         self._func = None  # it may hold the trainer, and so its memory
 
@@ -161,7 +161,7 @@ class BestCheckpointer(HookBase):
             self._look()
 
     def after_train(self) -> None:
-        if self.trainer.iter + 1 >= self.trainer.max_iter:
+        if self.trainer.iter >= self.trainer.max_iter:
             self._look()
 
     def state_dict(self) -> dict[str, Any]:
