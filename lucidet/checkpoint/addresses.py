@@ -43,7 +43,7 @@ class WeightsHandler(PathHandler):
 
 
 def register() -> None:
-    """Let `PathManager` know the addresses; doing so again changes nothing."""
+    """Let `PathManager` know the addresses: done once, when `lucidet.checkpoint` is imported."""
     PathManager.register_handler(WeightsHandler())
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from lucidet.checkpoint import addresses
 from lucidet.checkpoint.unpickle import RefusedPickle, load_pickle
 from lucidet.utils.file_io import PathManager
 
@@ -70,7 +69,6 @@ def local_weights_path(path: str | os.PathLike[str]) -> Path:
     Raises:
         FileNotFoundError: there is none; the message says what to do.
     """
-    addresses.register()
     try:
         local = Path(PathManager.get_local_path(path))
     except ValueError as error:  # no handler for this kind of address

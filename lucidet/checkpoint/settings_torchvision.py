@@ -21,8 +21,8 @@ _RETINANET_SIZES = [
 ]
 _SIZES = [32, 64, 128, 256, 512]
 #: blocks of layer1 ... layer4 -> depth, for ResNets of bottlenecks and of basic blocks
-_DEPTHS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
-_BASIC_DEPTHS = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}
+_DEPTHS: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
+_BASIC_DEPTHS: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}
 
 
 def detector_settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -161,7 +161,7 @@ def _scan(path: Path) -> None:
                 if opcode.name in ("GLOBAL", "INST"):
                     module, _, name = str(argument).partition(" ")
                     _stand_in(module, name)
-                elif opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > _MAX_MEMO:
+                elif opcode.name.endswith("PUT") and int(argument or 0) > _MAX_MEMO:
                     raise RefusedPickle(f"memo entry {argument}")
                 elif opcode.name in ("EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"):
                     raise RefusedPickle("it points to objects outside itself")
