@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from lucidet.modeling.meta_arch.focal_sum import focal_level_sum
 from lucidet.structures import Boxes
 from lucidet.utils.probe import probe
 
@@ -76,19 +76,15 @@ def focal_loss_sum(
         alpha: weight of positives, 1 - alpha of negatives; negative: both weigh 1.
         gamma: exponent that plays down what is already right.
     """
-    weight_positive, weight_negative = (alpha, 1 - alpha) if alpha >= 0 else (1.0, 1.0)
+    weights = (alpha, 1 - alpha) if alpha >= 0 else (1.0, 1.0)
     takes_part = labels >= 0
     start, total = 0, logits[0].new_zeros((), dtype=torch.float32)
     for level in logits:
-        rows = takes_part[:, start : start + level.shape[1]]
-        start += level.shape[1]
-        level = level.float()
-        entries = level.sigmoid() ** gamma * F.softplus(level)
-        total = total + (entries.sum(dim=-1) * rows).sum()
-    x = torch.cat(list(logits), dim=1)[positives.image, positives.row, positives.classes].float()
-    as_negatives = x.sigmoid() ** gamma * F.softplus(x)
-    as_positives = (-x).sigmoid() ** gamma * F.softplus(-x)
-    return weight_negative * (total - as_negatives.sum()) + weight_positive * as_positives.sum()
+        end = start + level.shape[1]
+        at = (positives.image, positives.row - start, positives.classes)
+        total = total + focal_level_sum(level, takes_part[:, start:end], at, weights, gamma)
+        start = end
+    return total
 
 
 def combine(terms: dict[str, tuple[Tensor, Tensor, float]]) -> dict[str, Tensor]:
