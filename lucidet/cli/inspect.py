@@ -10,7 +10,7 @@ from lucidet.cli.arguments import OVERRIDES_HELP, add_config_arguments, checked_
 
 EXAMPLES = """\
 examples:
-  training:   lucidet inspect --config-file C --dataset coco_2017_train --id 322517 --train --out DIR
+  training:   lucidet inspect --config-file C --dataset coco_2017_train --id 9 --train --out DIR
   inference:  lucidet inspect --config-file C --weights W --image street.jpg --out DIR
   in part:    ... --until rpn.assign --out DIR
   compare:    lucidet inspect diff DIR1 DIR2
@@ -22,7 +22,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     parser.add_argument("--image", metavar="FILE", help="an image file, without objects")
     parser.add_argument("--dataset", metavar="NAME", help="a registered data set, with objects")
-    parser.add_argument("--id", metavar="N", dest="image_id", help="image of it; default: the first")
+    parser.add_argument(
+        "--id", metavar="N", dest="image_id", help="image of it; default: the first"
+    )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--train", action="store_true", help="losses and gradients")
     mode.add_argument("--eval", action="store_true", help="detections (the default)")
@@ -44,7 +46,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--out", default="inspection", metavar="DIR", help="default: %(default)s")
     parser.add_argument("--no-trace", action="store_true", help="write the page only")
     parser.add_argument(
-        "--tolerance", type=float, default=0.0, metavar="X", help="diff: differences up to X count as none"
+        "--tolerance",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="diff: differences up to X count as none",
     )
     parser.add_argument("words", nargs="*", metavar="diff A B | KEY VALUE", help=OVERRIDES_HELP)
 
@@ -74,8 +80,8 @@ def run(args: argparse.Namespace) -> int:
     words = [*args.words, *args.rest]
     if words[:1] == ["diff"]:
         return diff(words[1:], args.tolerance)
-    from lucidet.inspection.report import write_report
     from lucidet.inspection.checks import run_checks
+    from lucidet.inspection.report import write_report
     from lucidet.inspection.run import inspect_image
     from lucidet.utils.logger import setup_logger
 

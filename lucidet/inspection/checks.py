@@ -170,8 +170,8 @@ def _batch(trace: Trace, event: Event, page: PageData) -> Found:
     if swapped < 1.5 < off:
         yield (
             "image-statistics",
-            f"images are {order}, but PIXEL_MEAN {[round(m, 3) for m in mean]} are ImageNet's means "
-            "in the opposite order",
+            f"images are {order}, but PIXEL_MEAN {[round(m, 3) for m in mean]} are ImageNet's "
+            "means in the opposite order",
         )
     height, width = event["image_sizes"][0]
     pixels = whole(event["images"])[0, :, :height, :width].double()
@@ -180,8 +180,8 @@ def _batch(trace: Trace, event: Event, page: PageData) -> Found:
     if max(mean) <= 1.0 < largest / 2 and largest > 20:
         yield (
             "image-statistics",
-            f"pixels reach {largest:.0f}, but PIXEL_MEAN {[round(m, 3) for m in mean]} are of images "
-            "in 0..1",
+            f"pixels reach {largest:.0f}, but PIXEL_MEAN {[round(m, 3) for m in mean]} are of "
+            "images in 0..1",
         )
     elif max(mean) > 20 and largest <= 1.5:
         yield (

@@ -206,10 +206,8 @@ def line_chart(points: Sequence[Sequence[float]], title: str, x: str, y: str) ->
     width, height, left = 640.0, 180.0, 8.0
     most_x = max(p[0] for p in points) or 1
     most_y = max(p[1] for p in points) or 1
-    path = " ".join(
-        f"{left + p[0] / most_x * (width - 2 * left):.1f},{height - p[1] / most_y * (height - 20):.1f}"
-        for p in points
-    )
+    across, up = (width - 2 * left) / most_x, (height - 20) / most_y
+    path = " ".join(f"{left + p[0] * across:.1f},{height - p[1] * up:.1f}" for p in points)
     labels = (
         f'<text x="{left}" y="12">{y}: up to {number(float(most_y))}</text>'
         f'<text x="{left}" y="{height + 15}">0</text>'

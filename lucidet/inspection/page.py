@@ -62,7 +62,8 @@ class PageData:
         image = image or 0
         key = f"resized {image}"
         if key not in self._arrays:
-            batch = self.trace["input.batch"] if "input.batch" in self.trace else None
+            batches = self.trace.all("input.batch")
+            batch = batches[-1] if batches else None
             count = (shape_of(batch["images"]) or (1,))[0] if batch else 1
             read = self.trace.all("input.read")
             moved = self.trace.all("input.transform")
@@ -101,8 +102,8 @@ class PageData:
             for entry in record.get("annotations") or []:
                 if not entry.get("iscrowd", 0):
                     mode = int(entry.get("bbox_mode", 0))
-                    box = whole(entry["bbox"])
-                    box = box.tolist() if isinstance(box, Tensor) else box
+                    given = entry["bbox"]
+                    box = whole(given).tolist() if not isinstance(given, list) else given
                     boxes.append(BoxMode.convert(list(box), BoxMode(mode), BoxMode.XYXY_ABS))
                     classes.append(int(entry.get("category_id", -1)))
         return torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), classes

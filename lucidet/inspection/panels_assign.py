@@ -72,7 +72,9 @@ def assign(page: PageData, event: Event) -> list[Block]:
         page.objects_layer(gt_boxes, classes),
     ]
     blocks.append(figure(key, size, kinds, f"At most {POSITIVES_DRAWN} positives of an object"))
-    blocks.append(_objects_table(page, gt_boxes, classes, levels, level_of, positive, matched, rescued))
+    blocks.append(
+        _objects_table(page, gt_boxes, classes, levels, level_of, positive, matched, rescued)
+    )
     return blocks
 
 
@@ -99,9 +101,7 @@ def _rows_layer(
         f"{name}: IoU {number(float(quality[r]))}, {page.level_name(int(level_of[r]))}"
         for r in rows[:150].tolist()
     ]
-    return box_layer(
-        name, anchors[rows], labels, color=color, on=False, dashed=True, most=150
-    )
+    return box_layer(name, anchors[rows], labels, color=color, on=False, dashed=True, most=150)
 
 
 def _objects_table(

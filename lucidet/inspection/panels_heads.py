@@ -135,7 +135,9 @@ def _nms(page: PageData, event: Event, found: Event, groups: Tensor, name: str) 
     key, size = page.resized(event.image)
     losers = suppressions(rows, scores, groups, keep)
     threshold = page.trace.context.get("limits", {}).get("nms", {}).get(name)
-    kept = [f"#{r}: kept, {number(float(scores[r]))}{_class_of(page, found, r)}" for r in keep.tolist()]
+    kept = [
+        f"#{r}: kept, {number(float(scores[r]))}{_class_of(page, found, r)}" for r in keep.tolist()
+    ]
     gone = []
     for r, winner, iou in losers:
         why = f"suppressed by #{winner}, IoU {iou:.2f}"
@@ -230,7 +232,10 @@ def roi_sample(page: PageData, event: Event) -> list[Block]:
         layers = []
         for name, mask, color in (("foreground", foreground, 2), ("background", ~foreground, 0)):
             own = mask.nonzero().squeeze(1).tolist()
-            labels = [f"proposal {int(indices[i])}: {names[i] if mask is foreground else name}" for i in own]
+            labels = [
+                f"proposal {int(indices[i])}: {names[i] if mask is foreground else name}"
+                for i in own
+            ]
             layers.append(box_layer(name, boxes_[own], labels, color=color, on=mask is foreground))
         blocks.append(figure(key, size, layers))
     return [*blocks, table(["class", "proposals"], rows)]
@@ -249,7 +254,10 @@ def roi_levels(page: PageData, event: Event) -> list[Block]:
         root = (part[:, 2:] - part[:, :2]).clamp(min=0).prod(dim=1).sqrt()
         span = f"{float(root.min()):.0f} to {float(root.max()):.0f}" if len(root) else ""
         rows.append([f"pooler level {level}", len(index), span])
-        names = [f"region {i}: level {level}, root of area {s:.0f}" for i, s in zip(index.tolist(), root.tolist(), strict=True)]
+        names = [
+            f"region {i}: level {level}, root of area {s:.0f}"
+            for i, s in zip(index.tolist(), root.tolist(), strict=True)
+        ]
         layers.append(box_layer(f"level {level}", part, names, color=level, most=60))
     head = ["level", "regions", "root of the area, pixels"]
     return [figure(key, size, layers, "At most 60 regions of a level"), table(head, rows)]
@@ -273,10 +281,7 @@ def roi_pool(page: PageData, event: Event) -> list[Block]:
         sheet, places = contact_sheet(page.array(key), rois, columns=columns)
         name = f"crops {len(page.images)}"
         size = page.add_image(name, sheet)
-        labels = [
-            f"region {i}: level {int(levels[i])}, [{', '.join(f'{v:.0f}' for v in rois[i].tolist())}]"
-            for i in range(count)
-        ]
+        labels = [f"region {i}: level {int(levels[i])}" for i in range(count)]
         layers = [box_layer("regions", places, labels, color=0)]
         caption = f"Pixels below the first {count} of {len(levels)} regions, foreground first"
         blocks.append(figure(name, size, layers, caption))
@@ -328,7 +333,13 @@ def final(page: PageData, event: Event) -> list[Block]:
             best = f"IoU {float(iou[i, m]):.2f} with object {m}, {page.class_name(gt_classes[m])}"
         names.append(name + (f", {best}" if best else ""))
         table_rows.append(
-            [str(i), page.class_name(int(classes[i])), float(scores[i]), *[f"{v:.0f}" for v in box], best]
+            [
+                str(i),
+                page.class_name(int(classes[i])),
+                float(scores[i]),
+                *[f"{v:.0f}" for v in box],
+                best,
+            ]
         )
     layers = [
         box_layer("detections", rows, names, color=classes.tolist(), groups=range(len(rows))),

@@ -80,7 +80,9 @@ def read(page: PageData, event: Event) -> list[Block]:
     record = event["record"]
     crowd = sum(bool(a.get("iscrowd", 0)) for a in record.get("annotations") or [])
     note = f"; {crowd} crowd regions are left out" if crowd else ""
-    blocks = [figure(key, size, [page.objects_layer(boxes, classes)], f"{len(boxes)} objects{note}")]
+    blocks = [
+        figure(key, size, [page.objects_layer(boxes, classes)], f"{len(boxes)} objects{note}")
+    ]
     if rows:
         head = ["object", "class", "x1", "y1", "x2", "y2"]
         blocks.append(table(head, rows, "Annotations", groups=range(len(rows))))
@@ -166,7 +168,9 @@ def anchors(page: PageData, event: Event) -> list[Block]:
         total += len(boxes)
         sides = cell[:, 2:4] - cell[:, :2] if cell.shape[1] == 4 else cell[:, 2:4]
         shapes = ", ".join(f"{w:.0f}x{h:.0f}" for w, h in sides.tolist())
-        rows.append([str(i), event["strides"][i], per_cell, len(boxes) // per_cell, len(boxes), shapes])
+        rows.append(
+            [str(i), event["strides"][i], per_cell, len(boxes) // per_cell, len(boxes), shapes]
+        )
         middle = _middle_cell(boxes, per_cell, size)
         names = [f"{page.level_name(i)}: anchor {a} of the cell" for a in range(per_cell)]
         layers.append(box_layer(f"{page.level_name(i)}: a cell", middle, names, color=i, on=i < 3))

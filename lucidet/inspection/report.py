@@ -168,9 +168,7 @@ def render(trace: Trace) -> str:
         "error": context.get("error", ""),
         "images": page.images,
         "steps": steps,
-        "findings": [
-            {**f.as_dict(), "step": _step_of(steps, f)} for f in findings
-        ],
+        "findings": [{**f.as_dict(), "step": _step_of(steps, f)} for f in findings],
     }
     environment = Environment(loader=PackageLoader("lucidet.inspection"), autoescape=True)
     # "<" cannot end the script element then

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
+import difflib
+import fnmatch
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,15 +25,13 @@ from lucidet.inspection.facts import (
 )
 from lucidet.inspection.model_tree import ModuleWatcher
 from lucidet.inspection.stages import CHAPTERS, STAGES
-from lucidet.inspection.trace import Event, Reached, Trace, watch
+from lucidet.inspection.trace import Event, Trace, watch
 from lucidet.modeling import build_model
 from lucidet.solver import build_optimizer
 from lucidet.utils.env import seed_all_rng
 from lucidet.utils.probe import probe
 
 __all__ = ["find_record", "inspect_image", "stage_pattern"]
-
-logger = logging.getLogger(__name__)
 
 
 def stage_pattern(name: str) -> str:
@@ -45,9 +43,6 @@ def stage_pattern(name: str) -> str:
     >>> stage_pattern("anchors"), stage_pattern("rpn.*")
     ('anchors.grid', 'rpn.*')
     """
-    import difflib
-    import fnmatch
-
     if any(fnmatch.fnmatchcase(stage, name) for stage in STAGES):
         return name
     if name in CHAPTERS:
@@ -113,6 +108,7 @@ def inspect_image(
     until: str | None = None,
     seed: int = 0,
     on_event: Callable[[Event], None] | None = None,
+    on_start: Callable[[Trace], None] | None = None,
 ) -> Trace:
     """Walk one image through a detector and return what every stage showed.
 
@@ -128,6 +124,7 @@ def inspect_image(
         until: stage or chapter at which the run ends.
         seed: of random weights, augmentations and sampling.
         on_event: called with each event at once, while the model waits.
+        on_start: called with the trace, before its first event.
     """
     pattern = stage_pattern(until) if until is not None else None
     cfg = on_available_device(cfg.clone())
@@ -142,7 +139,7 @@ def inspect_image(
             DetectionCheckpointer(model).load(weights)
     was_training = model.training
     model.train(training)
-    mapper = DatasetMapper(cfg, is_train=training)
+    mapper = DatasetMapper(**DatasetMapper.from_config(cfg, is_train=training))
     trace = Trace()
     trace.context = {
         "mode": "train" if training else "eval",
@@ -157,6 +154,8 @@ def inspect_image(
         "limits": limits_of(cfg),
     }
     objects = record.get("annotations")
+    if on_start is not None:
+        on_start(trace)
     seed_all_rng(seed)
     modules = ModuleWatcher(model)
     with modules, watch(trace, until=pattern, on_event=on_event):
@@ -167,11 +166,9 @@ def inspect_image(
                 record = {**record, "annotations": []}
             entry = mapper(record)
             _pass(cfg, model, entry, training)
-        except Reached:
-            raise
         except (ValueError, RuntimeError, FloatingPointError, ArithmeticError) as error:
             trace.context["error"] = f"{type(error).__name__}: {error}"
-    _complete(trace, cfg, modules, record)
+    _complete(trace, cfg, modules)
     model.train(was_training)
     return trace
 
@@ -190,12 +187,9 @@ def _pass(cfg: CfgNode, model: nn.Module, entry: dict[str, Any], training: bool)
     model.zero_grad(set_to_none=True)
 
 
-def _complete(trace: Trace, cfg: CfgNode, modules: ModuleWatcher, record: dict[str, Any]) -> None:
+def _complete(trace: Trace, cfg: CfgNode, modules: ModuleWatcher) -> None:
     """Put in what only the end of the run knows: shapes and times, and which keys were read."""
     if "config.values" in trace:
         trace["config.values"].values["rows"] = config_rows(cfg)
     if "model.tree" in trace:
         trace["model.tree"].values["rows"] = modules.rows()
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        if "input.read" in trace and record.get("file_name"):
-            trace.context["channels"] = cfg.INPUT.FORMAT
