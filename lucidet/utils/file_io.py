@@ -54,10 +54,10 @@ class PathManagerBase:
 
     >>> PathManager.exists("no/such/file")
     False
-    >>> PathManager.open("weird://weights.pth")
+    >>> PathManager.open("weird://weights.pth")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    ValueError: no handler for 'weird://weights.pth': known are local paths, file://
+    ValueError: no handler for 'weird://weights.pth': known are local paths, ...file://...
     """
 
     def __init__(self) -> None:
