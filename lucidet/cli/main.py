@@ -28,7 +28,9 @@ COMMANDS: dict[str, Command] = {
     "predict": Command("lucidet.cli.predict", "detect objects in images, folders and videos"),
     "weights": Command("lucidet.cli.weights", "show and convert checkpoints of other libraries"),
     "bench": Command("lucidet.cli.bench", "measure against torchvision and pycocotools in one run"),
-    "inspect": Command("lucidet.cli.inspect", "show what every stage did with one image, as a page"),
+    "inspect": Command(
+        "lucidet.cli.inspect", "show what every stage did with one image, as a page"
+    ),
     "step": Command("lucidet.cli.step", "step through one image in the terminal"),
     "config": Command("lucidet.cli.config", "show, check and translate config files"),
 }
