@@ -225,5 +225,5 @@ def test_model_weights_over_http(server: Server, tmp_path: Path) -> None:
 
 
 def test_unknown_scheme() -> None:
-    with pytest.raises(FileNotFoundError, match='no handler for .*WEIGHTS "" trains from scratch'):
+    with pytest.raises(FileNotFoundError, match=r'no handler for .*WEIGHTS "" trains from scratch'):
         load_weights_file("weird://x.pth")
