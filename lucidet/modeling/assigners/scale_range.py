@@ -22,8 +22,8 @@ __all__ = ["ScaleRangeAssigner"]
 
 #: pixels that a location must at least lie inside its object
 INSIDE = 0.01
-#: object-anchor pairs looked at together: 8 MB in float32
-CHUNK_PAIRS = 2_000_000
+#: object-anchor pairs looked at together: 2 MB in float32, which stays in the cache
+CHUNK_PAIRS = 500_000
 
 
 class ScaleRangeAssigner:
