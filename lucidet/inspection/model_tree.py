@@ -16,6 +16,7 @@ DEPTH = 5
 class ModuleWatcher:
     """Inside a ``with`` block, hooks look at every module's calls; outputs are left alone.
 
+    >>> import torch
     >>> model = nn.Sequential(nn.Linear(4, 2))
     >>> with ModuleWatcher(model) as watcher:
     ...     _ = model(torch.zeros(3, 4))
@@ -91,6 +92,7 @@ class ModuleWatcher:
 def describe_shape(output: Any) -> str:
     """Return the shapes in a module's output in a few words.
 
+    >>> import torch
     >>> describe_shape({"p3": torch.zeros(1, 2)})
     'p3 (1, 2)'
     """

@@ -54,7 +54,7 @@ def _as_grid(
     page: PageData, level: int, values: Tensor
 ) -> tuple[Tensor, tuple[float, float]] | None:
     """Return values of a level's anchors (HWA,) as a map of cells (H, W), and its extent."""
-    if "anchors.grid" not in page.trace or "input.batch" not in page.trace:
+    if "anchors.grid" not in page.trace:
         return None
     grid = page.trace["anchors.grid"]
     per_cell = max(len(grid["cell_anchors"][level]), 1)
@@ -63,8 +63,8 @@ def _as_grid(
     if columns == 0 or len(values) % (columns * per_cell):
         return None
     cells = values.view(-1, columns, per_cell).amax(dim=2)
-    shape = whole(page.trace["input.batch"]["images"]).shape
-    return cells, (float(shape[3]), float(shape[2]))
+    stride = float(grid["strides"][level])
+    return cells, (cells.shape[1] * stride, cells.shape[0] * stride)
 
 
 def boxes(page: PageData, event: Event) -> list[Block]:

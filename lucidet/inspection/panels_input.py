@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -140,13 +142,15 @@ def features(page: PageData, event: Event) -> list[Block]:
     for i, (name, value) in enumerate(event["features"].items()):
         maps = whole(value).float()
         strength = maps[0].abs().mean(dim=0)
-        stride = extent[1] / maps.shape[2]
-        layers.append(heat_layer(f"{name} (stride {stride:g})", strength, extent, on=i == 0))
+        # a map may reach beyond the batch by part of a cell: 7 rows of 64 on 416 pixels
+        stride = 2 ** round(math.log2(max(extent[1] / maps.shape[2], 1)))
+        reach = (float(maps.shape[3] * stride), float(maps.shape[2] * stride))
+        layers.append(heat_layer(f"{name} (stride {stride})", strength, reach, on=i == 0))
         finite = maps[maps.isfinite()]
         rows.append(
             [
                 name,
-                f"{stride:g}",
+                str(stride),
                 str(tuple(maps.shape)),
                 float(finite.mean()) if len(finite) else float("nan"),
                 float(finite.std()) if len(finite) > 1 else 0.0,

@@ -129,7 +129,7 @@ function drawFigure(block) {
   });
   picture.addEventListener("pointerleave", () => { $("tip").hidden = true; });
   const view = make("div", { class: "view" }, picture, buttons);
-  if (width < 560) view.style.maxWidth = Math.max(width * 1.6, 320) + "px";
+  view.style.maxWidth = `min(${Math.max(width * 1.8, 320)}px, calc(76vh * ${width / height}))`;
   const panel = make("section", { class: "panel figure" }, choices, view);
   if (block.caption) panel.append(make("p", { class: "caption" }, block.caption));
   return panel;

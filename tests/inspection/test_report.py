@@ -1,0 +1,236 @@
+"""The page: made for every architecture, and used in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import pytest
+
+from lucidet.cli.main import main
+from lucidet.inspection.report import PANELS, render, write_report
+from lucidet.inspection.stages import CHAPTERS, STAGES
+from lucidet.inspection.trace import Trace, watch
+from lucidet.utils.probe import probe
+from tests.modeling.tiny import ATSS, C4, FCOS, FPN, RETINANET
+
+DETECTORS = {"fpn": FPN, "c4": C4, "retinanet": RETINANET, "atss": ATSS, "fcos": FCOS}
+
+
+def content(page: str) -> dict:
+    return json.loads(re.search(r'type="application/json">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_every_stage_has_a_drawing():
+    assert {stage.drawing for stage in STAGES.values()} == set(PANELS)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("name", list(DETECTORS))
+def test_the_page_has_all_eleven_chapters(look, name, training):
+    trace = look(DETECTORS[name], training=training)
+    assert trace.context["error"] == ""
+    page = render(trace)
+    data = content(page)
+    assert list(dict.fromkeys(step["chapter"] for step in data["steps"])) == list(CHAPTERS)
+    assert len(page) < 15e6
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', page)  # nothing from elsewhere
+    empty = {step["chapter"] for step in data["steps"] if step["empty"]}
+    expected = {"detections"} if training else {"assign", "loss"}
+    if name in ("retinanet", "atss", "fcos"):
+        expected |= {"roi", "proposals"} if training else {"roi"}
+    assert empty == expected
+
+
+def test_anchors_of_400_by_600():
+    """The count that the page gives for Faster R-CNN with FPN at 400 x 600."""
+    import torch
+
+    from lucidet.modeling.anchor_generator import DefaultAnchorGenerator
+
+    generator = DefaultAnchorGenerator(
+        sizes=[[32], [64], [128], [256], [512]],
+        aspect_ratios=[[0.5, 1.0, 2.0]],
+        strides=[4, 8, 16, 32, 64],
+    )
+    sizes = [(104, 152), (52, 76), (26, 38), (13, 19), (7, 10)]
+    with watch() as trace:
+        generator([torch.zeros(1, 1, h, w) for h, w in sizes])
+    assert "47424 + 11856 + 2964 + 741 + 210 = 63195 anchors" in render(trace)
+
+
+def test_no_objects_and_no_data_path(look):
+    assert "0 objects" in render(look(boxes=[]))
+    with watch() as trace:
+        probe("rpn.nothing", x=1)
+    assert len(content(render(trace))["steps"]) == len(CHAPTERS)
+    assert render(Trace())
+
+
+def test_text_cannot_end_the_script(look):
+    trace = look(until="input.read")
+    trace["input.read"].values["record"]["file_name"] = "</script><script>alert(1)</script>"
+    trace.context["error"] = "</script><img src=x onerror=alert(1)>"
+    page = render(trace)
+    assert "<img src=x" not in page
+    assert page.count("</script>") == 2
+
+
+def test_a_model_that_refuses_its_input_still_gives_a_page(look):
+    trace = look(classes=[0, 7])
+    assert "ValueError" in trace.context["error"]
+    assert "stopped: ValueError" in content(render(trace))["subtitle"]
+
+
+@pytest.mark.parametrize("until", ["rpn.assign", "anchors", "roi.*", "backbone"])
+def test_until_ends_the_run(look, until):
+    trace = look(until=until)
+    last = trace.events[-1].name
+    assert last in ("rpn.assign", "anchors.grid", "roi.assign", "backbone.features")
+    with pytest.raises(ValueError, match=r"no stage 'rpm.assign'; did you mean rpn.assign"):
+        look(until="rpm.assign")
+
+
+def test_the_command_writes_page_and_trace(image_file, tmp_path, capsys):
+    from pathlib import Path
+
+    root = Path(__file__).resolve().parents[2]
+    config = str(root / "configs/COCO-Detection/retinanet_R_50_FPN_1x.yaml")
+    words = ["inspect", "--config-file", config, "--image", image_file, "--out", str(tmp_path)]
+    small = ["MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TEST", "64", "MODEL.RESNETS.DEPTH", "18"]
+    small += ["MODEL.RESNETS.RES2_OUT_CHANNELS", "64"]
+    assert main([*words, "--until", "anchors", *small]) == 0
+    assert "report.html" in capsys.readouterr().out
+    assert {p.name for p in tmp_path.iterdir()} == {
+        *("report.html", "trace.json", "trace.safetensors"),
+    }
+    assert "anchors.grid" in Trace.load(tmp_path)
+    assert main([*words, "--dataset", "coco_2017_val"]) == 2
+    assert "either --image FILE, or --dataset NAME" in capsys.readouterr().err
+
+
+# ---- in a browser ------------------------------------------------------------------------------
+
+
+def browser(width: int, height: int, dark: bool = False):
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("chromium and chromedriver are not installed (Debian: chromium-driver)")
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    flags = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"]
+    # no network: every name leads nowhere
+    flags += [f"--window-size={width},{height}", "--host-resolver-rules=MAP * ~NOTFOUND"]
+    for flag in flags:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    found = webdriver.Chrome(options=options, service=Service(driver))
+    if dark:
+        preference = [{"name": "prefers-color-scheme", "value": "dark"}]
+        found.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": preference})
+    return found
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory, image_file):
+    from lucidet.inspection.run import inspect_image
+    from tests.inspection.conftest import SIZES, make_record
+    from tests.modeling.tiny import tiny_config
+
+    trace = inspect_image(tiny_config(FPN, SIZES), make_record(image_file), training=True)
+    return write_report(trace, tmp_path_factory.mktemp("page"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "height", "dark"), [(1280, 900, False), (420, 900, True)])
+def test_in_a_browser(page_file, width, height, dark):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    driver = browser(width, height, dark)
+    try:
+        driver.get(page_file.as_uri())
+
+        def find(selector):
+            return driver.find_elements(By.CSS_SELECTOR, selector)
+
+        def position():
+            return driver.find_element(By.ID, "position").text
+
+        stages = len(find("nav a"))
+        assert stages >= 20
+        assert position() == f"1 / {stages}"
+        theme = driver.execute_script("return document.documentElement.dataset.theme")
+        assert theme == ("dark" if dark else "light")
+        driver.find_element(By.ID, "theme").click()
+        assert driver.execute_script("return document.documentElement.dataset.theme") != theme
+
+        # next by button, previous by key: all stages, each with a heading
+        for i in range(2, stages + 1):
+            driver.find_element(By.ID, "next").click()
+            assert position() == f"{i} / {stages}"
+            assert find("main h2")[0].text
+            overflow = "return document.documentElement.scrollWidth - innerWidth"
+            assert driver.execute_script(overflow) <= 0, f"stage {i} is wider than the screen"
+        body = driver.find_element(By.TAG_NAME, "body")
+        for i in range(stages - 1, 0, -1):
+            body.send_keys(Keys.ARROW_LEFT)
+            assert position() == f"{i} / {stages}"
+
+        # layers switch, boxes tell their numbers, images zoom
+        place = next(
+            i
+            for i, link in enumerate(find("nav a"))
+            if link.get_attribute("title").startswith("rpn.assign")
+        )
+        for _ in range(place):
+            body.send_keys("j")
+        toggle = next(
+            box for box in find(".layers input") if box.get_attribute("data-layer") == "objects"
+        )
+        group = find('g[data-layer="objects"]')[0]
+        assert group.is_displayed()
+        driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", toggle)
+        toggle.click()
+        assert not group.is_displayed()
+        toggle.click()
+        box = group.find_elements(By.CSS_SELECTOR, "rect")[0]
+        driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", box)
+        # a part of the object that no anchor covers: the event goes to the box itself
+        driver.execute_script(
+            "arguments[0].dispatchEvent(new PointerEvent('pointermove', {bubbles: true}))", box
+        )
+        tip = driver.find_element(By.ID, "tip").text
+        assert tip.startswith("object ")
+        assert re.search(r"x1 [\d.]+\s+y1 [\d.]+\s+x2 [\d.]+\s+y2 [\d.]+", tip)
+        view_box = "return document.querySelector('.view svg').getAttribute('viewBox')"
+        before = driver.execute_script(view_box)
+        zoom = find('.zoom button[title="zoom in"]')[0]
+        driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", zoom)
+        zoom.click()
+        assert driver.execute_script(view_box) != before
+
+        # a row of the table singles out its object
+        row = find("tr.pick")[0]
+        driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", row)
+        row.click()
+        shown = [r for r in find('g[data-layer="objects"] rect') if r.is_displayed()]
+        assert len(shown) == 1
+
+        errors = [e for e in driver.get_log("browser") if e["level"] in ("SEVERE", "WARNING")]
+        assert errors == []
+        requests = [
+            message["params"]["request"]["url"]
+            for message in (
+                json.loads(e["message"])["message"] for e in driver.get_log("performance")
+            )
+            if message["method"] == "Network.requestWillBeSent"
+        ]
+        assert {url.split(":")[0] for url in requests} <= {"file", "data"}
+    finally:
+        driver.quit()
