@@ -43,8 +43,8 @@ def has_unused_features(model: nn.Module) -> bool:
     Their layers get no gradient, for which `DistributedDataParallel` would wait in vain: it needs
     ``find_unused_parameters`` then. Models whose parts do not tell what they take count as False.
     """
-    computed = getattr(getattr(model, "backbone", None), "_out_features", None)
+    computed = set(getattr(getattr(model, "backbone", None), "_out_features", None) or ())
     taken: set[str] = set(getattr(model, "head_in_features", ()))
     for part in ("proposal_generator", "roi_heads"):
         taken |= set(getattr(getattr(model, part, None), "in_features", None) or ())
-    return bool(computed) and bool(taken) and not set(computed) <= taken
+    return bool(computed) and bool(taken) and not computed <= taken

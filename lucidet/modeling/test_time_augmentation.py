@@ -137,7 +137,7 @@ class DetectorWithTTA(nn.Module):
     def __init__(
         self,
         cfg: CfgNode,
-        model: Detector | nn.parallel.DistributedDataParallel,
+        model: nn.Module,
         tta_mapper: Callable[[Record], list[Record]] | None = None,
         batch_size: int = 3,
     ) -> None:
