@@ -56,23 +56,9 @@ def small_config(name: str, out: Path) -> Any:
     return cfg
 
 
-def single_level(cfg: Any) -> None:
-    """Turn the FPN detector into a C4 one: res4's features, res5 on each box."""
-    cfg.MODEL.BACKBONE.NAME = "build_resnet_backbone"
-    cfg.MODEL.RESNETS.OUT_FEATURES = cfg.MODEL.RPN.IN_FEATURES = ["res4"]
-    cfg.MODEL.ROI_HEADS.NAME = "Res5ROIHeads"
-    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["res4"]
-    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[32, 64, 128]]
-    cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = False
-    cfg.SOLVER.MAX_ITER = 120
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("neck", ["FPN", "C4"])
-def test_faster_rcnn_learns_eight_images(eight_images: str, tmp_path: Path, neck: str) -> None:
+def test_faster_rcnn_learns_eight_images(eight_images: str, tmp_path: Path) -> None:
     cfg = small_config(eight_images, tmp_path / "out")
-    if neck == "C4":
-        single_level(cfg)
     seed_all_rng(cfg.SEED)
     trainer = DefaultTrainer(cfg)
     trainer.resume_or_load(resume=False)
