@@ -115,3 +115,11 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--jobs", "nothing"]) == 2
     assert "no job is called 'nothing'" in capsys.readouterr().err
     assert main(["bench", "--seconds", "-1"]) == 2
+
+
+@pytest.mark.slow
+def test_scaling(tmp_path: Path) -> None:
+    assert main(["bench", "--quick", "--scaling", str(tmp_path / "new")]) == 0
+    points = json.loads((tmp_path / "new" / "scaling.json").read_text())
+    assert {p["curve"] for p in points} == {"FasterRCNN", "RetinaNet", "ATSS", "FCOS"}
+    assert (tmp_path / "new" / "scaling.png").stat().st_size > 10_000

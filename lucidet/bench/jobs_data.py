@@ -21,7 +21,8 @@ from lucidet.bench.models import MEAN, STD, photo, targets
 from lucidet.data import DatasetMapper
 from lucidet.data import transforms as T
 from lucidet.evaluation.coco_ap import CocoTruth
-from lucidet.structures import BoxMode, ImageList
+from lucidet.modeling.meta_arch.detector import normalized_batch
+from lucidet.structures import BoxMode
 
 __all__ = ["JOBS"]
 
@@ -173,14 +174,15 @@ def _write_photo(folder: Path, index: int, height: int, width: int) -> dict[str,
 def _our_loader(short: int) -> Callable[[list[dict[str, Any]]], Tensor]:
     mapper = DatasetMapper(
         is_train=True,
-        augmentations=[T.ResizeShortestEdge([short], 1333, "choice"), T.RandomFlip()],
+        # what a config gives at training
+        augmentations=[T.ResizeShortestEdge([short], 1333, "choice", fast=True), T.RandomFlip()],
         image_format="RGB",
     )
     mean, std = torch.tensor(MEAN).view(-1, 1, 1), torch.tensor(STD).view(-1, 1, 1)
 
     def load(records: list[dict[str, Any]]) -> Tensor:
         images = [mapper(record)["image"] for record in records]
-        return ImageList.from_tensors([(i - mean) / std for i in images], 32).tensor
+        return normalized_batch(images, mean, std, 32).tensor
 
     return load
 

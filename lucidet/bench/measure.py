@@ -112,12 +112,17 @@ class Outcome:
 
 
 def alternate(
-    calls: Sequence[Callable[[], Any]], seconds: float, min_rounds: int = 3, max_rounds: int = 50
+    calls: Sequence[Callable[[], Any]],
+    seconds: float,
+    min_rounds: int = 3,
+    max_rounds: int = 50,
+    warm_up: bool = True,
 ) -> list[list[float]]:
     """Time the calls in turn, round after round, so that a busy machine disturbs all alike.
 
     Args:
-        calls: what to time; each runs once before, untimed.
+        calls: what to time.
+        warm_up: each runs once before, untimed.
         seconds: rounds go on so long (at least `min_rounds`, at most `max_rounds`).
 
     Returns:
@@ -126,7 +131,7 @@ def alternate(
     >>> [len(times) for times in alternate([int, str], seconds=0, min_rounds=2)]
     [2, 2]
     """
-    for call in calls:
+    for call in calls if warm_up else ():
         call()
     times: list[list[float]] = [[] for _ in calls]
     started = time.perf_counter()
@@ -149,12 +154,10 @@ def run_job(job: Job, quick: bool, seconds: float) -> Outcome:
     sides = job.make(quick)
     outcome = Outcome(job, checked=sides.check())
     if sides.values:
-        for _ in range(1 if quick else 3):
-            outcome.ours.append(float(sides.ours()))
-            outcome.theirs.append(float(sides.theirs()))
+        outcome.ours, outcome.theirs = [float(sides.ours())], [float(sides.theirs())]
         return outcome
     calls = [sides.ours, sides.theirs, *([sides.limit] if sides.limit else [])]
-    times = alternate(calls, seconds)
+    times = alternate(calls, seconds, warm_up=False)  # the check was the warm-up
     outcome.ours, outcome.theirs = times[:2]
     outcome.limit = times[2] if sides.limit else []
     return outcome

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -48,6 +47,8 @@ class ImageList:
         size_divisibility: int = 0,
         pad_value: float = 0.0,
         padding_constraints: dict[str, int] | None = None,
+        *,
+        dtype: torch.dtype | None = None,
     ) -> ImageList:
         """Pad images to the largest height and the largest width among them.
 
@@ -57,6 +58,7 @@ class ImageList:
             pad_value: fills the padding.
             padding_constraints: ``"size_divisibility"`` overrides the argument above;
                 ``"square_size"`` > 0 makes every batch that many pixels high and wide.
+            dtype: of the batch; default: that of the first image.
 
         Raises:
             ValueError: no image, images that differ in more than height and width, or an image
@@ -83,11 +85,12 @@ class ImageList:
         if multiple > 1:
             height = -(-height // multiple) * multiple
             width = -(-width // multiple) * multiple
-        padded = [
-            F.pad(image, (0, width - w, 0, height - h), value=pad_value)
-            for image, (h, w) in zip(tensors, image_sizes, strict=True)
-        ]
-        return ImageList(torch.stack(padded).contiguous(), image_sizes)
+        # written once into the batch; padding and stacking would copy every image twice
+        shape = (len(tensors), *tensors[0].shape[:-2], height, width)
+        batch = tensors[0].new_full(shape, pad_value, dtype=dtype)
+        for row, image, (h, w) in zip(batch, tensors, image_sizes, strict=True):
+            row[..., :h, :w].copy_(image)
+        return ImageList(batch, image_sizes)
 
 
 def _check_images(tensors: Sequence[Tensor]) -> None:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lucidet.bench import models
 from lucidet.config import get_cfg
 from lucidet.data.detection_utils import read_image
 from lucidet.layers import Conv2d, FrozenBatchNorm2d, get_norm
@@ -256,14 +257,11 @@ def test_why_not_fused_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES[:3])
+@pytest.mark.parametrize("name", ["FasterRCNN", "RetinaNet", "ATSS"])
 @torch.no_grad()
 def test_fifty_real_images(name: str, datasets_dir: Path) -> None:
     """The same count, boxes within 0.1 pixel and scores within 1e-3, ResNet-50, short side 192."""
-    model = detector(
-        name, "MODEL.RESNETS.DEPTH", 50, "MODEL.RESNETS.RES2_OUT_CHANNELS", 256,
-        "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0123,
-    )  # fmt: skip
+    model = models.detector(name)
     twin = InferenceTwin(model)
     total = 0
     for path in sorted((datasets_dir / "coco").rglob("*.jpg"))[:50]:

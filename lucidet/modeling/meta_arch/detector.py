@@ -66,11 +66,12 @@ class Detector(nn.Module):
             batched_inputs: each with `image` (C, H, W), 0..255, channels as in INPUT.FORMAT.
         """
         images = [record["image"].to(self.device, non_blocking=True) for record in batched_inputs]
-        images = [(image - self.pixel_mean) / self.pixel_std for image in images]
-        batch = ImageList.from_tensors(
+        batch = normalized_batch(
             images,
+            self.pixel_mean,
+            self.pixel_std,
             self.backbone.size_divisibility,
-            padding_constraints=self.backbone.padding_constraints,
+            self.backbone.padding_constraints,
         )
         probe("input.batch", images=batch.tensor, image_sizes=batch.image_sizes)
         return batch
@@ -102,6 +103,29 @@ class Detector(nn.Module):
         image_sizes: list[tuple[int, int]],
     ) -> list[Record]:
         return postprocess(instances, batched_inputs, image_sizes, self.keep_empty_boxes)
+
+
+def normalized_batch(
+    images: Sequence[Tensor],
+    mean: Tensor,
+    std: Tensor,
+    size_divisibility: int = 0,
+    padding_constraints: dict[str, int] | None = None,
+) -> ImageList:
+    """Return (image - mean) / std of each image in one batch, with zeros around.
+
+    Computed within the batch: each image is written once, and no copies of it come and go.
+
+    Args:
+        images: each (C, H_i, W_i), of any number type.
+        mean, std: (C, 1, 1).
+        size_divisibility, padding_constraints: as in :meth:`ImageList.from_tensors`.
+    """
+    dtype = torch.result_type(images[0], mean)
+    batch = ImageList.from_tensors(images, size_divisibility, 0.0, padding_constraints, dtype=dtype)
+    for index in range(len(images)):
+        batch[index].sub_(mean).div_(std)
+    return batch
 
 
 def postprocess(
