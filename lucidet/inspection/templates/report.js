@@ -129,7 +129,7 @@ function drawFigure(block) {
   });
   picture.addEventListener("pointerleave", () => { $("tip").hidden = true; });
   const view = make("div", { class: "view" }, picture, buttons);
-  view.style.maxWidth = `min(${Math.max(width * 1.8, 320)}px, calc(76vh * ${width / height}))`;
+  view.style.maxWidth = `min(${Math.max(width * 1.8, 640)}px, calc(76vh * ${width / height}))`;
   const panel = make("section", { class: "panel figure" }, choices, view);
   if (block.caption) panel.append(make("p", { class: "caption" }, block.caption));
   return panel;
