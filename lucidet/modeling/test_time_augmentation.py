@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from lucidet.config import CfgNode, configurable
 from lucidet.layers import batched_nms
-from lucidet.modeling.meta_arch.detector import Detector, Record
+from lucidet.modeling.meta_arch.detector import Record
 from lucidet.modeling.meta_arch.inputs import check_inputs
 from lucidet.modeling.optimize import InferenceTwin
 from lucidet.structures import Boxes, Instances, pairwise_iou

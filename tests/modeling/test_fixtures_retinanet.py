@@ -3,8 +3,9 @@
 Detections of `retinanet_R_50_FPN` have a limit: with the recipe's weights 804 candidates score
 exactly 1.0. NMS takes equal scores in the order in which a sort leaves them, and so keeps others,
 and another number of them, than the reference: that can't be compared. Every detection of the
-reference is looked for among our candidates of score 1.0 instead. `retinanet_giou_gn`, the same code with other losses and norms, has no
-ties, and its detections are compared one by one.
+reference is looked for among our candidates of score 1.0 instead.
+
+`retinanet_giou_gn`, the same code with other losses and norms, has no ties, and its detections are compared one by one.
 """
 
 from __future__ import annotations
