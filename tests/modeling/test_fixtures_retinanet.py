@@ -5,7 +5,8 @@ exactly 1.0. NMS takes equal scores in the order in which a sort leaves them, an
 and another number of them, than the reference: that can't be compared. Every detection of the
 reference is looked for among our candidates of score 1.0 instead.
 
-`retinanet_giou_gn`, the same code with other losses and norms, has no ties, and its detections are compared one by one.
+`retinanet_giou_gn`, the same code with other losses and norms, has no ties: its detections are
+compared one by one.
 """
 
 from __future__ import annotations
