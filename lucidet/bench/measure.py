@@ -117,12 +117,14 @@ def alternate(
     min_rounds: int = 3,
     max_rounds: int = 50,
     warm_up: bool = True,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> list[list[float]]:
     """Time the calls in turn, round after round, so that a busy machine disturbs all alike.
 
     Args:
         calls: what to time.
         warm_up: each runs once before, untimed.
+        clock: in seconds; `time.process_time` counts those that the process had a core for.
         seconds: rounds go on so long (at least `min_rounds`, at most `max_rounds`).
 
     Returns:
@@ -139,14 +141,19 @@ def alternate(
         len(times[0]) < max_rounds and time.perf_counter() - started < seconds
     ):
         for call, own in zip(calls, times, strict=True):
-            begin = time.perf_counter()
+            begin = clock()
             call()
-            own.append(time.perf_counter() - begin)
+            own.append(clock() - begin)
     return times
 
 
-def run_job(job: Job, quick: bool, seconds: float) -> Outcome:
+def run_job(job: Job, quick: bool, seconds: float, cpu_time: bool = False) -> Outcome:
     """Build a job's sides, compare their results, then time them.
+
+    Args:
+        quick: tiny sizes.
+        seconds: for the rounds; at least three are run.
+        cpu_time: count the process's seconds on a core instead of those on the wall.
 
     Raises:
         AssertionError: the results differ, so that times would mean nothing.
@@ -157,7 +164,8 @@ def run_job(job: Job, quick: bool, seconds: float) -> Outcome:
         outcome.ours, outcome.theirs = [float(sides.ours())], [float(sides.theirs())]
         return outcome
     calls = [sides.ours, sides.theirs, *([sides.limit] if sides.limit else [])]
-    times = alternate(calls, seconds, warm_up=False)  # the check was the warm-up
+    clock = time.process_time if cpu_time else time.perf_counter
+    times = alternate(calls, seconds, warm_up=False, clock=clock)  # the check was the warm-up
     outcome.ours, outcome.theirs = times[:2]
     outcome.limit = times[2] if sides.limit else []
     return outcome

@@ -38,19 +38,21 @@ def machine() -> dict[str, Any]:
     }
 
 
-def as_json(outcomes: Sequence[Outcome], failures: dict[str, str]) -> str:
+def as_json(outcomes: Sequence[Outcome], failures: dict[str, str], cpu_time: bool = False) -> str:
     """Return everything that was measured."""
     jobs = [outcome.as_dict() for outcome in outcomes]
-    return json.dumps({"machine": machine(), "jobs": jobs, "failures": failures}, indent=1)
+    seconds = "on a core" if cpu_time else "on the wall"
+    found = {"machine": machine(), "seconds": seconds, "jobs": jobs, "failures": failures}
+    return json.dumps(found, indent=1)
 
 
-def markdown(outcomes: Sequence[Outcome]) -> str:
+def markdown(outcomes: Sequence[Outcome], cpu_time: bool = False) -> str:
     """Return the table in Markdown."""
     about = machine()
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     lines = [
         f"{about['cpu_cores']} CPU cores, {about['threads']} threads; Python {about['python']}, "
-        f"{versions}.",
+        f"{versions}. Seconds {'on a core' if cpu_time else 'on the wall'}.",
         "",
         "| job | against | lucidet | other | ratio | of the best rounds | goal | matrix products |",
         "|---|---|---|---|---|---|---|---|",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,18 @@ CLASSES = (80, 365, 1203)
 Row = tuple[str, str, float, Callable[[], Any]]
 
 
-def plot_scaling(folder: Path, quick: bool = False) -> Path:
+def plot_scaling(folder: Path, quick: bool = False, cpu_time: bool = False) -> Path:
     """Measure, and write ``scaling.json`` and ``scaling.png``; return the latter's path.
 
     Args:
         folder: created where it is absent.
         quick: tiny sizes, once each.
+        cpu_time: count seconds on a core instead of those on the wall.
     """
     rows = [*_inference(quick), *_losses(quick)]
-    times = alternate([call for *_, call in rows], 0, min_rounds=1 if quick else 3)
+    clock = time.process_time if cpu_time else time.perf_counter
+    calls = [call for *_, call in rows]
+    times = alternate(calls, 0, min_rounds=1 if quick else 3, clock=clock)
     points = [
         {"curve": curve, "axis": axis, "x": x, "seconds": statistics.median(own)}
         for (axis, curve, x, _), own in zip(rows, times, strict=True)

@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,8 @@ from torch import nn
 from lucidet.bench import models
 from lucidet.config import get_cfg
 from lucidet.data.detection_utils import read_image
+from lucidet.engine import DefaultPredictor
+from lucidet.evaluation import inference_on_dataset
 from lucidet.layers import Conv2d, FrozenBatchNorm2d, get_norm
 from lucidet.modeling import build_model
 from lucidet.modeling.backbone.resnet_blocks import BasicBlock, BottleneckBlock
@@ -254,6 +257,32 @@ def test_why_not_fused_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lucidet.modeling.optimize.convolution._packed", absent)
     assert "no such operator" in why_not_fused()
     why_not_fused.cache_clear()
+
+
+@pytest.mark.parametrize("optimize", [True, False])
+def test_the_switch_of_predictor_and_evaluation(
+    optimize: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = get_cfg()
+    cfg.merge_from_file(str(CONFIGS / f"COCO-Detection/{NAMES[1]}.yaml"))
+    cfg.merge_from_list([*NARROW, "TEST.OPTIMIZE", optimize, "INPUT.MIN_SIZE_TEST", 64])
+    predictor = DefaultPredictor(cfg)
+    predictor(np.zeros((32, 40, 3), np.uint8))
+    assert (predictor._twin is not None) is optimize
+
+    calls = []
+    forward = FusedConv.forward
+    monkeypatch.setattr(FusedConv, "forward", lambda *a: calls.append(1) or forward(*a))
+    inference_on_dataset(detector(NAMES[1]), [images(1)], None, optimize=optimize)
+    assert bool(calls) is optimize
+
+
+@torch.no_grad()
+def test_a_forward_put_on_an_object_is_called() -> None:
+    model = detector(NAMES[1])
+    stem = model.backbone.bottom_up.stem
+    stem.forward = lambda x: type(stem).forward(stem, x) * 0
+    assert_same_detections(InferenceTwin(model)(images(1)), model(images(1)))
 
 
 @pytest.mark.slow

@@ -119,7 +119,9 @@ class InferenceTwin:
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+    """Return whether somebody else's code runs with the module: hooks, or a forward of its own."""
+    own_forward = "forward" in module.__dict__
+    return bool(module._forward_hooks or module._forward_pre_hooks or own_forward)
 
 
 def _version(tensor: torch.Tensor) -> int:
