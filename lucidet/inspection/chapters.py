@@ -1,4 +1,4 @@
-"""What the table of stages is made of: its fields, the chapters of the page, the symbols of shapes."""
+"""The words of the table of stages: its rows, the chapters of the page, the symbols of shapes."""
 
 from __future__ import annotations
 
