@@ -44,7 +44,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     "degenerate-box": (
         "A box has no width or height: it overlaps nothing, and a logarithm of its size is "
         "infinite.",
-        "Correct or drop the annotation; `lucidet doctor` lists them all.",
+        "Correct or drop the annotation; the log of the data set names them all.",
     ),
     "image-statistics": (
         "The normalised image is far from what the backbone was trained on: blue and red "
