@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,12 +38,9 @@ def _seed() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _logger() -> Iterator[None]:
-    """Undo what `setup_logger` did in a test: the next one may look at propagated messages."""
-    loggers = [logging.getLogger(), logging.getLogger("lucidet")]
-    before = [(logger, logger.level, logger.propagate, logger.handlers[:]) for logger in loggers]
-    yield
-    for logger, level, propagate, handlers in before:
-        logger.setLevel(level)
-        logger.propagate = propagate
-        logger.handlers[:] = handlers
+def _logger() -> None:
+    """Undo what `setup_logger` did in an earlier test: this one may look at messages."""
+    logger = logging.getLogger("lucidet")
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
+    logger.handlers.clear()

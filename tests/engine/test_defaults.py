@@ -247,7 +247,7 @@ def test_wrong_number_of_classes(tiny_cfg: Any) -> None:
 
 def test_unread_keys_are_named(tiny_cfg: Any, caplog: Any) -> None:
     tiny_cfg.MODEL.RETINANET.NUM_CONVS = 2
-    logging.getLogger("lucidet").propagate = True
+    logging.getLogger("lucidet").addHandler(caplog.handler)  # the trainer stops propagation
     DefaultTrainer(tiny_cfg)
     assert "MODEL.RETINANET.NUM_CONVS" in caplog.text
     for key in ("SOLVER.BASE_LR", "MODEL.WEIGHTS", "SEED"):

@@ -80,8 +80,8 @@ def test_candidates_are_shown_before_nms_and_after_clipping():
     seen = []
     with watching(lambda name, values: seen.append((name, values))):
         top([[A, B], [C]], [[1, 3], [2]])
-    assert [name for name, _ in seen] == ["rpn.candidates", "rpn.proposals"]
-    candidates, proposals = (values for _, values in seen)
+    assert [name for name, _ in seen] == ["rpn.decode", "rpn.candidates", "rpn.proposals"]
+    _, candidates, proposals = (values for _, values in seen)
     assert candidates["levels"].tolist() == [0, 0, 1]
     assert candidates["scores"].tolist() == [3, 1, 2]
     assert candidates["boxes"][proposals["keep"]].tolist() == proposals["boxes"].tolist() == [B, C]

@@ -312,6 +312,7 @@ class TestForward:
             "rpn.sample",
             "loss.term",
             "loss.term",
+            "rpn.decode",
             "rpn.candidates",
             "rpn.proposals",
         ]
