@@ -125,7 +125,7 @@ CASES = {
             "MODEL__ATSS__IN_FEATURES": ["p4", "p5", "p6", "p7"],
             "MODEL__ATSS__ANCHOR_STRIDES": (16, 32, 64, 128),
             "MODEL__ATSS__ANCHOR_SIZES": (64, 128, 256, 512),
-            "SOLVER__MAX_ITER": 150,
+            "SOLVER__MAX_ITER": 220,
         },
     ),
 }
