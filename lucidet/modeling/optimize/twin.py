@@ -26,10 +26,6 @@ class InferenceTwin:
     Whatever the quicker form can't stand for runs through the model itself: training, gradients,
     models that are no `Detector`.
 
-    >>> from lucidet.config import get_cfg
-    >>> InferenceTwin(nn.Identity())(3)  # nothing to speed up
-    3
-
     Args:
         model: in eval mode when called; a DistributedDataParallel wrapper is taken off.
     """
