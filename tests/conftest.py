@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# oneDNN adds in the order that suits the processor. The reference was computed with AVX2; torch
+# reads this when it first convolves, so it is set before any test imports torch.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -28,6 +33,17 @@ def fixtures_dir() -> Path:
 def datasets_dir() -> Path:
     """Folder of real images, ``coco/`` and ``bccd/`` inside (``LUCIDET_DATASETS``)."""
     return _folder("LUCIDET_DATASETS", SHARED / "data", "real data sets")
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """As many threads as the reference was computed with: they too decide what is added first."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -48,9 +48,9 @@ class FrozenBatchNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, C, H, W); the output has the type of ``x``."""
         if x.requires_grad:
-            # F.batch_norm would keep x for its backward; this keeps (C,) numbers, in one pass
+            # F.batch_norm would keep x for its backward; this keeps (C,) numbers
             scale, shift = (v.to(x.dtype).view(-1, 1, 1) for v in self.scale_and_shift())
-            return torch.addcmul(shift, x, scale)
+            return (x * scale).add_(shift)
         return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
         )

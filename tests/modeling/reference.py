@@ -1,12 +1,20 @@
 """Numbers computed with detectron2 0.6, and lucidet's models with the weights used there.
 
 The files, their layout and the agreement asked for are told in the fixtures' README.
+
+With the recipe's weights the RPN's deltas reach 80, so a box is up to 30000 pixels long before it
+is clipped, and the order in which a convolution adds moves an edge by 0.1 pixel: the reference is
+as far as that from a computation in float64. Agreement to 0.01 pixel therefore asks for the
+reference's own order: oneDNN's for AVX2 (`tests/conftest.py`), with two threads. There even the
+bits of features and proposals are the same (`Reference.same_arithmetic`). Another build or
+processor can add in another order, and is held to wider bounds.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +48,25 @@ class Reference:
         assert not unexpected
         assert not [name for name in missing if not any(word in name for word in recipe.SKIP)]
 
+    @cached_property
+    def same_arithmetic(self) -> bool:
+        """Whether this machine computes the very bits of the reference's features."""
+        return all(
+            torch.equal(found, expected) for found, expected, _ in self.feature_samples().values()
+        )
+
+    @torch.no_grad()
+    def feature_samples(self) -> dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Return for each level our 64 samples, the reference's, and our whole level."""
+        model = self.model.eval()
+        features = model.backbone(model.preprocess_image(self.inputs()).tensor)
+        samples = {}
+        for name, level in features.items():
+            flat = level.double().flatten()
+            where = torch.linspace(0, flat.numel() - 1, 64).long()
+            samples[name] = flat[where], self.tensor(f"out/features/{name}/sample"), level
+        return samples
+
     def tensor(self, key: str) -> torch.Tensor:
         return torch.from_numpy(self.data[key])
 
@@ -66,19 +93,13 @@ class Reference:
         return records
 
 
-@torch.no_grad()
 def assert_features(reference: Reference) -> None:
     """Every level of the backbone agrees."""
-    model = reference.model.eval()
-    features = model.backbone(model.preprocess_image(reference.inputs()).tensor)
-    for name, level in features.items():
+    for name, (found, expected, level) in reference.feature_samples().items():
         assert list(level.shape) == reference.tensor(f"out/features/{name}/shape").tolist()
-        flat = level.double().flatten()
-        where = torch.linspace(0, flat.numel() - 1, 64).long()
-        expected = reference.tensor(f"out/features/{name}/sample")
         scale = float(expected.abs().max())
-        torch.testing.assert_close(flat[where], expected, rtol=1e-4, atol=1e-5 * scale)
-        moments = torch.stack([flat.mean(), flat.std()])
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * scale)
+        moments = torch.stack([level.double().mean(), level.double().std()])
         torch.testing.assert_close(
             moments, reference.tensor(f"out/features/{name}/mean_std"), rtol=1e-4, atol=1e-5
         )

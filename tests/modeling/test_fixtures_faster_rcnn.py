@@ -13,7 +13,7 @@ import torch
 from lucidet.structures import Boxes, Instances
 from tests.modeling.reference import Reference, assert_features
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("two_threads")]
 
 
 @pytest.fixture(scope="module", params=["faster_rcnn_R_50_FPN", "faster_rcnn_R_50_C4"])
@@ -37,12 +37,6 @@ def test_features(reference):
 
 @torch.no_grad()
 def test_proposals(reference):
-    """The same proposals, as far as float32 determines them.
-
-    With the recipe's weights deltas reach 80, and a box is up to 30000 pixels long before it is
-    clipped: there the order of float additions moves an edge by 0.1 pixel (the reference's own
-    distance to a computation in float64), and neighbours in the order of logits may change places.
-    """
     model = reference.model.eval()
     images = model.preprocess_image(reference.inputs())
     proposals, _ = model.proposal_generator(images, model.backbone(images.tensor), None)
@@ -50,11 +44,20 @@ def test_proposals(reference):
         boxes = reference.tensor(f"out/proposals/{i}/boxes")
         logits = reference.tensor(f"out/proposals/{i}/logits")
         assert len(found) == len(boxes)
-        torch.testing.assert_close(found.objectness_logits, logits, rtol=1e-4, atol=2e-4)
-        distance = (found.proposal_boxes.tensor[:, None] - boxes[None]).abs().amax(dim=2)
-        for nearest in (distance.amin(dim=0), distance.amin(dim=1)):
-            assert nearest.max() < 0.25
-            assert (nearest < 1e-2).float().mean() > 0.9
+        if reference.same_arithmetic:
+            torch.testing.assert_close(found.objectness_logits, logits, rtol=1e-4, atol=0)
+            torch.testing.assert_close(found.proposal_boxes.tensor, boxes, rtol=0, atol=1e-2)
+        else:
+            torch.testing.assert_close(found.objectness_logits, logits, rtol=1e-4, atol=2e-4)
+            assert_near_in_any_order(found.proposal_boxes.tensor, boxes)
+
+
+def assert_near_in_any_order(found, expected):
+    """Neighbours in the order of logits may have changed places."""
+    distance = (found[:, None] - expected[None]).abs().amax(dim=2)
+    for nearest in (distance.amin(dim=0), distance.amin(dim=1)):
+        assert nearest.max() < 0.25
+        assert (nearest < 1e-2).float().mean() > 0.9
 
 
 @torch.no_grad()
@@ -77,8 +80,11 @@ def test_detections_of_the_same_proposals(reference):
 
 @torch.no_grad()
 def test_detections(reference):
-    """The same set; as near as the proposals that they come from allow."""
-    assert_detections(reference.model.eval()(reference.inputs()), reference, pixels=0.5, score=2e-2)
+    outputs = reference.model.eval()(reference.inputs())
+    if reference.same_arithmetic:
+        assert_detections(outputs, reference, pixels=1e-2, score=1e-4)
+    else:  # the same set, as near as its proposals allow
+        assert_detections(outputs, reference, pixels=0.5, score=2e-2)
 
 
 def test_losses_gradients_and_counts(reference):
@@ -93,10 +99,9 @@ def test_losses_gradients_and_counts(reference):
     norms = json.loads(str(reference.data["out/grad_norms"]))
     # in double: a float32 sum over 1e7 squares is itself off by 1e-3
     found = {name: parameters[name].grad.double().norm().item() for name in norms}
-    heads = {name for name in norms if not name.startswith("backbone.")}
-    assert {k: found[k] for k in heads} == pytest.approx({k: norms[k] for k in heads}, rel=1e-4)
-    # the backbone's gradients come through the sampling points of the proposals told of above
-    assert found == pytest.approx(norms, rel=4e-4)
+    # elsewhere the backbone's gradients come through sampling points that are off by 0.1 pixel
+    allowed = 1e-4 if reference.same_arithmetic else 4e-4
+    assert found == pytest.approx(norms, rel=allowed)
 
     metrics = {}
     for module in model.modules():
