@@ -58,6 +58,22 @@ def lowest_logit(score: float) -> float:
     return math.log(score / (1 - score)) - 1e-3
 
 
+def highest_first(scores: Tensor, count: int) -> Tensor:
+    """Return where the `count` highest scores are, highest first; of equal ones the first.
+
+    `Tensor.topk` takes any of the equal ones, a saturated head has many, and sorting all to take a
+    few is ten times as slow. So only those that reach the lowest of the highest are sorted.
+
+    >>> highest_first(torch.tensor([0.5, 0.9, 0.5, 0.1, 0.5]), 3)
+    tensor([1, 0, 2])
+    """
+    if 0 < count < len(scores):
+        lowest = scores.topk(count, sorted=False).values.min()
+        reach = (scores >= lowest).nonzero().squeeze(1)
+        return reach[highest_first(scores[reach], len(reach))[:count]]
+    return scores.sort(descending=True, stable=True).indices[:count]
+
+
 class DenseDetector(Detector):
     """A head that predicts at every anchor of every level at once."""
 
@@ -295,12 +311,12 @@ class DenseDetector(Detector):
             scores = scores.sigmoid()
             passed = scores > score_thresh
             index, scores = index[passed], scores[passed]
-        # a stable sort, so that of equal scores (a saturated head) always the same are taken
-        scores, order = scores.sort(descending=True, stable=True)
-        scores, best = scores[:topk_candidates], order[:topk_candidates]
+        best = highest_first(scores, topk_candidates)
         row, classes = index[best] // num_classes, index[best] % num_classes
         boxes = self.box2box_transform.apply_deltas(pred_deltas[row], anchors.tensor[row])
-        return Instances(image_size, pred_boxes=Boxes(boxes), scores=scores, pred_classes=classes)
+        return Instances(
+            image_size, pred_boxes=Boxes(boxes), scores=scores[best], pred_classes=classes
+        )
 
     def _decode_multi_level_predictions(
         self,
