@@ -82,8 +82,6 @@ def build_assigner(cfg: CfgNode) -> Assigner:
 class ATSS(DenseDetector):
     """One square anchor a cell, labelled by its objects' statistics, scored with centerness."""
 
-    clip_before_nms = True
-
     @configurable
     def __init__(
         self,
@@ -109,7 +107,6 @@ class ATSS(DenseDetector):
     ) -> None:
         """
         Args:
-            backbone, head, head_in_features, pixel_mean, pixel_std: see :class:`DenseDetector`.
             anchor_generator: list of features -> list of Boxes.
             box2box_transform: between boxes and deltas.
             assigner: of :mod:`lucidet.modeling.assigners`; a positive's centre lies in its object.
@@ -117,15 +114,21 @@ class ATSS(DenseDetector):
             focal_loss_alpha, focal_loss_gamma: weight of positives, and exponent.
             reg_loss_weight: of the GIoU loss.
             test_score_thresh: candidates have a class score above this.
-            test_topk_candidates: of a level, before NMS.
-            test_nms_thresh: IoU, within a class.
-            max_detections_per_image: after NMS.
-            input_format: "BGR" or "RGB", for whoever draws the images.
-            legacy_plus_one: clip and suppress boxes whose width is x2 - x1 + 1; the coder and the
-                assigner must be of that convention too.
+            the rest: see :class:`DenseDetector`.
         """
         super().__init__(
-            backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
+            backbone,
+            head,
+            head_in_features,
+            pixel_mean=pixel_mean,
+            pixel_std=pixel_std,
+            input_format=input_format,
+            test_score_thresh=0.0,
+            test_topk_candidates=test_topk_candidates,
+            test_nms_thresh=test_nms_thresh,
+            max_detections_per_image=max_detections_per_image,
+            legacy_plus_one=legacy_plus_one,
+            clip_before_nms=True,
         )
         self.num_classes = num_classes
         self.anchor_generator = anchor_generator
@@ -135,12 +138,6 @@ class ATSS(DenseDetector):
         self.focal_loss_gamma = focal_loss_gamma
         self.reg_loss_weight = reg_loss_weight
         self.test_class_score_thresh = test_score_thresh
-        self.test_score_thresh = 0.0
-        self.test_topk_candidates = test_topk_candidates
-        self.test_nms_thresh = test_nms_thresh
-        self.max_detections_per_image = max_detections_per_image
-        self.input_format = input_format
-        self.legacy_plus_one = legacy_plus_one
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -170,7 +167,7 @@ class ATSS(DenseDetector):
             offset=0.5,
         )
         box_coder = LegacyBox2BoxTransform if cfg.MODEL.LEGACY_PLUS_ONE else Box2BoxTransform
-        return {
+        return cls._arguments_of(cfg, atss) | {
             "backbone": backbone,
             "head": CenternessHead(
                 input_shape=shapes,
@@ -182,23 +179,12 @@ class ATSS(DenseDetector):
                 deformable_last=atss.USE_DCN_IN_TOWER,
                 positive_deltas=points,
             ),
-            "head_in_features": atss.IN_FEATURES,
             "anchor_generator": anchors,
             "box2box_transform": PointTransform(atss.ANCHOR_SIZES[0] / strides[0])
             if points
             else box_coder(weights=atss.BBOX_REG_WEIGHTS),
             "assigner": build_assigner(cfg),
-            "num_classes": atss.NUM_CLASSES,
-            "focal_loss_alpha": atss.FOCAL_LOSS_ALPHA,
-            "focal_loss_gamma": atss.FOCAL_LOSS_GAMMA,
             "reg_loss_weight": atss.REG_LOSS_WEIGHT,
-            "test_score_thresh": atss.SCORE_THRESH_TEST,
-            "test_topk_candidates": atss.TOPK_CANDIDATES_TEST,
-            "test_nms_thresh": atss.NMS_THRESH_TEST,
-            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-            "input_format": cfg.INPUT.FORMAT,
             "legacy_plus_one": cfg.MODEL.LEGACY_PLUS_ONE,
         }
 

@@ -8,18 +8,20 @@ A dense detector supplies its head, its assigner and ``losses()``; nothing else.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from lucidet.config import CfgNode
 from lucidet.layers import batched_nms
 from lucidet.modeling.assigners import Assigner, assign
 from lucidet.modeling.backbone import Backbone
 from lucidet.modeling.box_regression import BoxCoder
 from lucidet.modeling.matcher import Matcher
+from lucidet.modeling.meta_arch.dense_candidates import best_candidates
 from lucidet.modeling.meta_arch.detector import Detector, Record
 from lucidet.structures import Boxes, ImageList, Instances
 from lucidet.utils import comm
@@ -47,33 +49,6 @@ def mean_over_ranks(value: Tensor) -> Tensor:
     return total / world
 
 
-def lowest_logit(score: float) -> float:
-    """Return a logit just below that of `score`: whoever scores more than `score` lies above.
-
-    >>> round(lowest_logit(0.5), 3), lowest_logit(0.0), lowest_logit(1.0)
-    (-0.001, -inf, inf)
-    """
-    if not 0 < score < 1:
-        return math.copysign(math.inf, score - 0.5)
-    return math.log(score / (1 - score)) - 1e-3
-
-
-def highest_first(scores: Tensor, count: int) -> Tensor:
-    """Return where the `count` highest scores are, highest first; of equal ones the first.
-
-    `Tensor.topk` takes any of the equal ones, a saturated head has many, and sorting all to take a
-    few is ten times as slow. So only those that reach the lowest of the highest are sorted.
-
-    >>> highest_first(torch.tensor([0.5, 0.9, 0.5, 0.1, 0.5]), 3)
-    tensor([1, 0, 2])
-    """
-    if 0 < count < len(scores):
-        lowest = scores.topk(count, sorted=False).values.min()
-        reach = (scores >= lowest).nonzero().squeeze(1)
-        return reach[highest_first(scores[reach], len(reach))[:count]]
-    return scores.sort(descending=True, stable=True).indices[:count]
-
-
 class DenseDetector(Detector):
     """A head that predicts at every anchor of every level at once."""
 
@@ -82,14 +57,6 @@ class DenseDetector(Detector):
     assigner: Assigner | Matcher
     anchor_generator: nn.Module
     box2box_transform: BoxCoder
-    test_score_thresh: float
-    test_topk_candidates: int
-    test_nms_thresh: float
-    max_detections_per_image: int
-    #: a box's width is x2 - x1 + 1; see `docs/decisions`
-    legacy_plus_one = False
-    #: cut candidates off at the image's border before they suppress each other, not only after
-    clip_before_nms = False
 
     def __init__(
         self,
@@ -99,6 +66,14 @@ class DenseDetector(Detector):
         *,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
+        input_format: str = "BGR",
+        test_score_thresh: float = 0.05,
+        test_topk_candidates: int = 1000,
+        test_nms_thresh: float = 0.5,
+        max_detections_per_image: int = 100,
+        legacy_plus_one: bool = False,
+        keep_empty_boxes: bool = False,
+        clip_before_nms: bool = False,
     ) -> None:
         """
         Args:
@@ -108,11 +83,46 @@ class DenseDetector(Detector):
             head_in_features: the levels that the head sees; default: all, in the backbone's order.
             pixel_mean: one entry a channel, in the units of the images (0..255).
             pixel_std: likewise.
+            input_format: "BGR" or "RGB", for whoever draws the images.
+            test_score_thresh: detections score more than this.
+            test_topk_candidates: of a level, before NMS.
+            test_nms_thresh: IoU, within a class.
+            max_detections_per_image: after NMS.
+            legacy_plus_one: clip and suppress boxes whose width is x2 - x1 + 1; the coder and the
+                assigner must be of that convention too.
+            keep_empty_boxes: detections that clipping leaves without area stay.
+            clip_before_nms: boxes are clipped to the image before they suppress each other, not
+                only after it.
         """
         super().__init__(backbone, pixel_mean, pixel_std)
         self.head = head
         self.head_in_features = head_in_features or list(backbone.output_shape())
+        self.input_format = input_format
+        self.test_score_thresh = test_score_thresh
+        self.test_topk_candidates = test_topk_candidates
+        self.test_nms_thresh = test_nms_thresh
+        self.max_detections_per_image = max_detections_per_image
+        self.legacy_plus_one = legacy_plus_one
+        self.keep_empty_boxes = keep_empty_boxes
+        self.clip_before_nms = clip_before_nms
         self.metrics: dict[str, Tensor] = {}
+
+    @staticmethod
+    def _arguments_of(cfg: CfgNode, section: CfgNode) -> dict[str, Any]:
+        """Return the arguments that every dense detector reads; `section` is its own of MODEL."""
+        return {
+            "head_in_features": section.IN_FEATURES,
+            "num_classes": section.NUM_CLASSES,
+            "focal_loss_alpha": section.FOCAL_LOSS_ALPHA,
+            "focal_loss_gamma": section.FOCAL_LOSS_GAMMA,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "input_format": cfg.INPUT.FORMAT,
+            "test_score_thresh": section.SCORE_THRESH_TEST,
+            "test_topk_candidates": section.TOPK_CANDIDATES_TEST,
+            "test_nms_thresh": section.NMS_THRESH_TEST,
+            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+        }
 
     def forward(self, batched_inputs: list[Record]) -> dict[str, Tensor] | list[Record]:
         """Return the losses at training, the detections at test.
@@ -263,6 +273,20 @@ class DenseDetector(Detector):
             for kind, dims in zip(predictions, dims_per_anchor, strict=True)
         ]
 
+    def _normalizer(self, kind: str, positives: int, initial_value: float) -> Tensor:
+        """Return what sums over the batch are divided by, a scalar of at least 1.
+
+        Args:
+            kind: "ema": a moving average of this process's numbers of positives, which is
+                smoother than each batch's own; anything else: this batch's number.
+            positives: in this batch.
+            initial_value: where the average begins.
+        """
+        count = float(max(positives, 1))
+        if kind == "ema":
+            return self._ema_update("loss_normalizer", count, initial_value)
+        return torch.tensor(count, device=self.device)
+
     @torch.no_grad()
     def _ema_update(
         self, name: str, value: Tensor | float, initial_value: float, momentum: float = 0.9
@@ -301,22 +325,9 @@ class DenseDetector(Detector):
             image_size: height, width.
             logits: `pred_scores` are logits; only those that can pass get their sigmoid.
         """
-        # flat: finding positions in one dimension is several times as quick as in two
-        num_classes = max(pred_scores.shape[1], 1)
-        flat = pred_scores.reshape(-1)
-        floor = lowest_logit(score_thresh) if logits else score_thresh
-        index = (flat > floor).nonzero().squeeze(1)  # (candidates,)
-        scores = flat[index]
-        if logits:
-            scores = scores.sigmoid()
-            passed = scores > score_thresh
-            index, scores = index[passed], scores[passed]
-        best = highest_first(scores, topk_candidates)
-        row, classes = index[best] // num_classes, index[best] % num_classes
+        row, classes, scores = best_candidates(pred_scores, score_thresh, topk_candidates, logits)
         boxes = self.box2box_transform.apply_deltas(pred_deltas[row], anchors.tensor[row])
-        return Instances(
-            image_size, pred_boxes=Boxes(boxes), scores=scores[best], pred_classes=classes
-        )
+        return Instances(image_size, pred_boxes=Boxes(boxes), scores=scores, pred_classes=classes)
 
     def _decode_multi_level_predictions(
         self,

@@ -65,20 +65,14 @@ class FCOS(DenseDetector):
     ) -> None:
         """
         Args:
-            backbone, head, head_in_features, pixel_mean, pixel_std: see :class:`DenseDetector`.
             anchor_generator: list of features -> list of Boxes, one stride wide.
             assigner: of :mod:`lucidet.modeling.assigners`; a positive's centre lies in its object.
             num_classes: K, without background.
             box2box_transform: between boxes and deltas; default: distances in strides.
             focal_loss_alpha, focal_loss_gamma: weight of positives, and exponent.
             test_score_thresh: detections score more than this, centerness included.
-            test_topk_candidates: of a level, before NMS.
-            test_nms_thresh: IoU, within a class.
-            max_detections_per_image: after NMS.
-            input_format: "BGR" or "RGB", for whoever draws the images.
             loss_normalizer: "ema" or "batch"; see :meth:`losses`.
-            keep_empty_boxes: detections that clipping leaves without area stay.
-            clip_before_nms: boxes are clipped to the image before NMS, not after it.
+            the rest: see :class:`DenseDetector`.
 
         Raises:
             ValueError: another `loss_normalizer`.
@@ -88,7 +82,18 @@ class FCOS(DenseDetector):
                 f"MODEL.FCOS.LOSS_NORMALIZER must be 'ema' or 'batch', got {loss_normalizer!r}"
             )
         super().__init__(
-            backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
+            backbone,
+            head,
+            head_in_features,
+            pixel_mean=pixel_mean,
+            pixel_std=pixel_std,
+            input_format=input_format,
+            test_score_thresh=test_score_thresh,
+            test_topk_candidates=test_topk_candidates,
+            test_nms_thresh=test_nms_thresh,
+            max_detections_per_image=max_detections_per_image,
+            keep_empty_boxes=keep_empty_boxes,
+            clip_before_nms=clip_before_nms,
         )
         self.num_classes = num_classes
         self.anchor_generator = anchor_generator
@@ -96,14 +101,7 @@ class FCOS(DenseDetector):
         self.assigner = assigner
         self.focal_loss_alpha = focal_loss_alpha
         self.focal_loss_gamma = focal_loss_gamma
-        self.test_score_thresh = test_score_thresh
-        self.test_topk_candidates = test_topk_candidates
-        self.test_nms_thresh = test_nms_thresh
-        self.max_detections_per_image = max_detections_per_image
-        self.input_format = input_format
         self.normalize_losses_by = loss_normalizer
-        self.keep_empty_boxes = keep_empty_boxes
-        self.clip_before_nms = clip_before_nms
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -118,7 +116,7 @@ class FCOS(DenseDetector):
                 f"MODEL.FCOS.SIZES_OF_INTEREST {bounds} separates {len(bounds) + 1} levels, but "
                 f"MODEL.FCOS.IN_FEATURES has {len(shapes)}"
             )
-        return {
+        return cls._arguments_of(cfg, fcos) | {
             "backbone": backbone,
             "head": CenternessHead(
                 input_shape=shapes,
@@ -129,7 +127,6 @@ class FCOS(DenseDetector):
                 positive_deltas=True,
                 learn_scales=fcos.LEARN_SCALES,
             ),
-            "head_in_features": fcos.IN_FEATURES,
             "anchor_generator": DefaultAnchorGenerator(
                 sizes=[[stride] for stride in strides],
                 aspect_ratios=[[1.0]],
@@ -143,16 +140,6 @@ class FCOS(DenseDetector):
                 fcos.CENTER_SAMPLING_RADIUS or None,
                 open_ranges=True,
             ),
-            "num_classes": fcos.NUM_CLASSES,
-            "focal_loss_alpha": fcos.FOCAL_LOSS_ALPHA,
-            "focal_loss_gamma": fcos.FOCAL_LOSS_GAMMA,
-            "test_score_thresh": fcos.SCORE_THRESH_TEST,
-            "test_topk_candidates": fcos.TOPK_CANDIDATES_TEST,
-            "test_nms_thresh": fcos.NMS_THRESH_TEST,
-            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-            "input_format": cfg.INPUT.FORMAT,
             "loss_normalizer": fcos.LOSS_NORMALIZER,
             "keep_empty_boxes": cfg.TEST.KEEP_EMPTY_BOXES,
             "clip_before_nms": cfg.TEST.CLIP_BEFORE_NMS,
@@ -174,11 +161,7 @@ class FCOS(DenseDetector):
         """
         labels = torch.stack(gt_labels)  # (N, R)
         positives = gather_positives(anchors, labels, gt_boxes, self.num_classes)
-        count = float(max(len(positives), 1))
-        if self.normalize_losses_by == "ema":
-            normalizer = self._ema_update("loss_normalizer", count, 300)
-        else:
-            normalizer = labels.new_tensor(count, dtype=torch.float32)
+        normalizer = self._normalizer(self.normalize_losses_by, len(positives), 300)
 
         central = centerness_of(positives.anchors, positives.objects)
         boxes = self.box2box_transform.apply_deltas(

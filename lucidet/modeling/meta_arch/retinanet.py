@@ -64,7 +64,6 @@ class RetinaNet(DenseDetector):
     ) -> None:
         """
         Args:
-            backbone, head, head_in_features, pixel_mean, pixel_std: see :class:`DenseDetector`.
             anchor_generator: list of features -> list of Boxes.
             box2box_transform: between boxes and deltas.
             anchor_matcher: a Matcher, or an assigner of :mod:`lucidet.modeling.assigners`.
@@ -72,17 +71,9 @@ class RetinaNet(DenseDetector):
             focal_loss_alpha, focal_loss_gamma: weight of positives, and exponent.
             smooth_l1_beta: where L1 begins; 0 is plain L1.
             box_reg_loss_type: "smooth_l1", "giou", "diou" or "ciou".
-            test_score_thresh: detections score more than this.
-            test_topk_candidates: of a level, before NMS.
-            test_nms_thresh: IoU, within a class.
-            max_detections_per_image: after NMS.
             vis_period: iterations between two drawings of a training loop; 0: none.
-            input_format: "BGR" or "RGB", for whoever draws the images.
-            legacy_plus_one: clip and suppress boxes whose width is x2 - x1 + 1; the coder and the
-                matcher must be of that convention too.
             loss_normalizer: "ema", "batch" or "image"; see :meth:`losses`.
-            keep_empty_boxes: detections that clipping leaves without area stay.
-            clip_before_nms: boxes are clipped to the image before NMS, not after it.
+            the rest: see :class:`DenseDetector`.
 
         Raises:
             ValueError: another `loss_normalizer`.
@@ -93,7 +84,19 @@ class RetinaNet(DenseDetector):
                 f"{loss_normalizer!r}"
             )
         super().__init__(
-            backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
+            backbone,
+            head,
+            head_in_features,
+            pixel_mean=pixel_mean,
+            pixel_std=pixel_std,
+            input_format=input_format,
+            test_score_thresh=test_score_thresh,
+            test_topk_candidates=test_topk_candidates,
+            test_nms_thresh=test_nms_thresh,
+            max_detections_per_image=max_detections_per_image,
+            legacy_plus_one=legacy_plus_one,
+            keep_empty_boxes=keep_empty_boxes,
+            clip_before_nms=clip_before_nms,
         )
         self.num_classes = num_classes
         self.anchor_generator = anchor_generator
@@ -103,16 +106,8 @@ class RetinaNet(DenseDetector):
         self.focal_loss_gamma = focal_loss_gamma
         self.smooth_l1_beta = smooth_l1_beta
         self.box_reg_loss_type = box_reg_loss_type
-        self.test_score_thresh = test_score_thresh
-        self.test_topk_candidates = test_topk_candidates
-        self.test_nms_thresh = test_nms_thresh
-        self.max_detections_per_image = max_detections_per_image
         self.vis_period = vis_period
-        self.input_format = input_format
-        self.legacy_plus_one = legacy_plus_one
         self.normalize_losses_by = loss_normalizer
-        self.keep_empty_boxes = keep_empty_boxes
-        self.clip_before_nms = clip_before_nms
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -126,26 +121,15 @@ class RetinaNet(DenseDetector):
         coder = Box2BoxTransform
         if cfg.MODEL.LEGACY_PLUS_ONE:
             matcher, coder = GrownObjects(matcher), LegacyBox2BoxTransform
-        return {
+        return cls._arguments_of(cfg, retinanet) | {
             "backbone": backbone,
             "head": RetinaNetHead(cfg, shapes),  # type: ignore[call-arg, arg-type]  # @configurable
-            "head_in_features": retinanet.IN_FEATURES,
             "anchor_generator": build_anchor_generator(cfg, shapes),
             "box2box_transform": coder(weights=retinanet.BBOX_REG_WEIGHTS),
             "anchor_matcher": matcher,
-            "num_classes": retinanet.NUM_CLASSES,
-            "focal_loss_alpha": retinanet.FOCAL_LOSS_ALPHA,
-            "focal_loss_gamma": retinanet.FOCAL_LOSS_GAMMA,
             "smooth_l1_beta": retinanet.SMOOTH_L1_LOSS_BETA,
             "box_reg_loss_type": retinanet.BBOX_REG_LOSS_TYPE,
-            "test_score_thresh": retinanet.SCORE_THRESH_TEST,
-            "test_topk_candidates": retinanet.TOPK_CANDIDATES_TEST,
-            "test_nms_thresh": retinanet.NMS_THRESH_TEST,
-            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
             "vis_period": cfg.VIS_PERIOD,
-            "input_format": cfg.INPUT.FORMAT,
             "legacy_plus_one": cfg.MODEL.LEGACY_PLUS_ONE,
             "loss_normalizer": retinanet.LOSS_NORMALIZER,
             "keep_empty_boxes": cfg.TEST.KEEP_EMPTY_BOXES,
@@ -172,11 +156,7 @@ class RetinaNet(DenseDetector):
             )
         labels = torch.stack(gt_labels)  # (N, R)
         positives = gather_positives(anchors, labels, gt_boxes, self.num_classes)
-        count = float(max(len(positives), 1))
-        if self.normalize_losses_by == "ema":
-            normalizer = self._ema_update("loss_normalizer", count, 100)
-        else:
-            normalizer = labels.new_tensor(count, dtype=torch.float32)
+        normalizer = self._normalizer(self.normalize_losses_by, len(positives), 100)
         cls_sum = focal_loss_sum(
             pred_logits, labels, positives, self.focal_loss_alpha, self.focal_loss_gamma
         )
