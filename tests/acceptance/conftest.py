@@ -1,4 +1,4 @@
-"""A tiny detector and data sets of three small pictures, to be spoilt by tests."""
+"""What the acceptance tests share: data sets of a few small pictures, and programs run on them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from PIL import Image
 
 from lucidet.data import DatasetCatalog, MetadataCatalog
 from lucidet.data.datasets import register_coco_instances
+from tests.acceptance.moved_code import shrink
 
 BASE = Path(__file__).parents[2] / "configs" / "shapes" / "faster_rcnn_R_18_FPN.yaml"
 NAME = "acceptance_tiny"
@@ -86,7 +87,34 @@ def tiny_data(tmp_path: Path) -> Iterator[Callable[..., Path]]:
         return folder
 
     yield write
-    if NAME in DatasetCatalog.list():
-        DatasetCatalog.remove(NAME)
-    if NAME in MetadataCatalog.list():
-        MetadataCatalog.remove(NAME)
+    forget({NAME})
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: Any) -> Iterator[Callable[..., dict[str, Any]]]:
+    """Run a program written for detectron2 in a folder with images 0.jpg .. 3.jpg.
+
+    It returns the program's variables; `shrink` is one of them from the start.
+    """
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    for i in range(4):
+        pixels = random.integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(f"{i}.jpg")
+    known = set(DatasetCatalog.list())
+
+    def execute(code: str) -> dict[str, Any]:
+        code = code.replace("detectron2", "lucidet")
+        space = {"__name__": "moved", "shrink": shrink}
+        exec(compile(code, "moved.py", "exec"), space)
+        return space
+
+    yield execute
+    forget(set(DatasetCatalog.list()) - known)
+
+
+def forget(names: set[str]) -> None:
+    """Remove data sets from both catalogs."""
+    for catalog in (DatasetCatalog, MetadataCatalog):
+        for name in names & set(catalog.list()):
+            catalog.remove(name)
