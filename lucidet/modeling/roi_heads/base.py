@@ -192,7 +192,18 @@ class ROIHeads(nn.Module):
         Returns:
             At test, per image: Instances with `pred_boxes`, `scores`, `pred_classes`.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define forward()")
+        if self.training:
+            proposals = self.label_and_sample_proposals(proposals, self._targets_needed(targets))
+            losses: Any = self._forward_box(features, proposals)
+            return proposals, losses
+        detections: Any = self._forward_box(features, proposals)
+        return self.forward_with_given_boxes(features, detections), {}
+
+    def _forward_box(
+        self, features: dict[str, Tensor], proposals: list[Instances]
+    ) -> dict[str, Tensor] | list[Instances]:
+        """Return the losses at training, per image the detections at test: what a head defines."""
+        raise NotImplementedError(f"{type(self).__name__} must define _forward_box() or forward()")
 
     def forward_with_given_boxes(
         self, features: dict[str, Tensor], instances: list[Instances]

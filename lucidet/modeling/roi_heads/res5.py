@@ -16,7 +16,7 @@ from lucidet.modeling.matcher import Matcher
 from lucidet.modeling.poolers import ROIPooler
 from lucidet.modeling.roi_heads.base import ROI_HEADS_REGISTRY, ROIHeads
 from lucidet.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
-from lucidet.structures import Boxes, ImageList, Instances
+from lucidet.structures import Boxes, Instances
 from lucidet.utils.probe import probe
 
 
@@ -120,21 +120,15 @@ class Res5ROIHeads(ROIHeads):
         probe("roi.pool", features=pooled)
         return self.res5(pooled)
 
-    def forward(
-        self,
-        images: ImageList,
-        features: dict[str, Tensor],
-        proposals: list[Instances],
-        targets: list[Instances] | None = None,
-    ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """See :meth:`ROIHeads.forward`."""
-        if self.training:
-            proposals = self.label_and_sample_proposals(proposals, self._targets_needed(targets))
+    def _forward_box(
+        self, features: dict[str, Tensor], proposals: list[Instances]
+    ) -> dict[str, Tensor] | list[Instances]:
+        """See :meth:`ROIHeads._forward_box`."""
         box_features = self._shared_roi_transform(
             [features[name] for name in self.in_features], [p.proposal_boxes for p in proposals]
         )
         predictions = self.box_predictor(box_features.mean(dim=(2, 3)))
         if self.training:
-            return proposals, self.box_predictor.losses(predictions, proposals)
+            return self.box_predictor.losses(predictions, proposals)
         detections, _ = self.box_predictor.inference(predictions, proposals)
-        return self.forward_with_given_boxes(features, detections), {}
+        return detections

@@ -28,7 +28,7 @@ from lucidet.modeling.roi_heads.base import (
 from lucidet.modeling.roi_heads.box_head import build_box_head
 from lucidet.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from lucidet.modeling.roi_heads.res5 import Res5ROIHeads
-from lucidet.structures import Boxes, ImageList, Instances
+from lucidet.structures import Boxes, Instances
 from lucidet.utils.probe import probe
 
 __all__ = [
@@ -128,25 +128,10 @@ class StandardROIHeads(ROIHeads):
             ),
         }
 
-    def forward(
-        self,
-        images: ImageList,
-        features: dict[str, Tensor],
-        proposals: list[Instances],
-        targets: list[Instances] | None = None,
-    ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """See :meth:`ROIHeads.forward`."""
-        if self.training:
-            proposals = self.label_and_sample_proposals(proposals, self._targets_needed(targets))
-            losses: Any = self._forward_box(features, proposals)
-            return proposals, losses
-        detections: Any = self._forward_box(features, proposals)
-        return self.forward_with_given_boxes(features, detections), {}
-
     def _forward_box(
         self, features: dict[str, Tensor], proposals: list[Instances]
     ) -> dict[str, Tensor] | list[Instances]:
-        """Return the losses at training, per image the detections at test."""
+        """See :meth:`ROIHeads._forward_box`."""
         box_features = self.box_pooler(
             [features[name] for name in self.box_in_features],
             [p.proposal_boxes for p in proposals],
