@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.sampler import Sampler
 
 from lucidet.config import configurable
@@ -119,8 +119,7 @@ def build_batch_data_loader(
             )
         batch_size = total_batch_size // world_size
     if isinstance(dataset, IterableDataset):
-        if sampler is not None:
-            raise ValueError("a streaming data set has its own order: sampler must be None")
+        _refuse_order(sampler)
     else:
         dataset = ToIterableDataset(dataset, sampler or (), shard_chunk_size=batch_size)
 
@@ -148,13 +147,40 @@ def build_batch_data_loader(
     return batches if collate_fn is None else _CollatedBatches(batches, collate_fn)
 
 
+def _mapped_and_ordered(
+    dataset: Any,
+    mapper: Mapper | None,
+    sampler: Sampler[int] | None,
+    default_sampler: Callable[[int], Sampler[int]],
+) -> tuple[Any, Sampler[int] | None]:
+    """Return the data set with `mapper` applied to its records, and the sampler it needs.
+
+    A list is kept in memory that the workers share; a stream has no sampler.
+    """
+    if isinstance(dataset, list):
+        dataset = DatasetFromList(dataset, copy=False)
+    if mapper is not None:
+        dataset = MapDataset(dataset, mapper)
+    if isinstance(dataset, IterableDataset):
+        _refuse_order(sampler)
+    elif sampler is None:
+        sampler = default_sampler(len(dataset))
+    return dataset, sampler
+
+
+def _refuse_order(sampler: Sampler[int] | None) -> None:
+    if sampler is not None:
+        raise ValueError("a streaming data set has its own order: sampler must be None")
+
+
 def _default_mapper(cfg: Any, is_train: bool) -> Mapper:
     return DatasetMapper(cfg, is_train)  # type: ignore[call-arg, arg-type]  # @configurable
 
 
 def _train_sampler_from_config(cfg: Any, records: Any) -> Sampler[int] | None:
     name = cfg.DATALOADER.SAMPLER_TRAIN
-    logger.info("training sampler: %s", name)
+    if name != "TrainingSampler":
+        logger.info("training sampler: %s", name)
     if isinstance(records, IterableDataset):
         return None
     # with SEED the order of the images repeats too; else the processes agree on a random one
@@ -220,15 +246,7 @@ def build_detection_train_loader(
         total_batch_size, aspect_ratio_grouping, num_workers, collate_fn, kwargs:
             see :func:`build_batch_data_loader`.
     """
-    if isinstance(dataset, list):
-        dataset = DatasetFromList(dataset, copy=False)
-    if mapper is not None:
-        dataset = MapDataset(dataset, mapper)
-    if isinstance(dataset, IterableDataset):
-        if sampler is not None:
-            raise ValueError("a streaming data set has its own order: sampler must be None")
-    elif sampler is None:
-        sampler = TrainingSampler(len(dataset))
+    dataset, sampler = _mapped_and_ordered(dataset, mapper, sampler, TrainingSampler)
     return build_batch_data_loader(
         dataset,
         sampler,
@@ -277,18 +295,9 @@ def build_detection_test_loader(
         num_workers: loading processes.
         collate_fn: makes a batch of a list; default leaves the list.
     """
-    if isinstance(dataset, list):
-        dataset = DatasetFromList(dataset, copy=False)
-    if mapper is not None:
-        dataset = MapDataset(dataset, mapper)
-    if isinstance(dataset, IterableDataset):
-        if sampler is not None:
-            raise ValueError("a streaming data set has its own order: sampler must be None")
-    elif sampler is None:
-        sampler = InferenceSampler(len(dataset))
-    loader_dataset: Dataset[Any] = dataset
+    dataset, sampler = _mapped_and_ordered(dataset, mapper, sampler, InferenceSampler)
     return DataLoader(
-        loader_dataset,
+        dataset,
         batch_size=batch_size,
         sampler=sampler,
         drop_last=False,

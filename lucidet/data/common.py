@@ -66,7 +66,7 @@ class DatasetFromList(Dataset):
         else:
             method = serialize if callable(serialize) else _serialize_method
             self._lst = method(lst)
-        if isinstance(self._lst, SharedList):
+        if isinstance(self._lst, SharedList) and self._lst.nbytes >= 2**20:
             logger.info(
                 "%d records in %.1f MiB of shared memory", len(lst), self._lst.nbytes / 2**20
             )

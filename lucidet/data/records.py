@@ -27,11 +27,12 @@ def filter_images_with_only_crowd_annotations(
         for record in dataset_dicts
         if any(a.get("iscrowd", 0) == 0 for a in record["annotations"])
     ]
-    logger.info(
-        "left out %d of %d images without usable annotations",
-        len(dataset_dicts) - len(kept),
-        len(dataset_dicts),
-    )
+    if len(kept) < len(dataset_dicts):
+        logger.info(
+            "left out %d of %d images without usable annotations",
+            len(dataset_dicts) - len(kept),
+            len(dataset_dicts),
+        )
     return kept
 
 

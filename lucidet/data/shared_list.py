@@ -4,6 +4,13 @@ A list of a hundred thousand dicts costs every forked worker its own copy over t
 object changes its reference count, which makes the system copy the memory page it lies on. One
 buffer of bytes has no reference counts inside. Here it lies in anonymous shared memory: forked
 processes see the same pages; for spawned ones torch moves it once into named shared memory.
+
+The records are pickled, because they hold whatever a data set's author puts into them: numpy
+arrays, enums such as BoxMode, objects of own classes. JSON and its like would refuse these or give
+back something else. Loading a pickle can run code, so it must never be done with bytes from
+outside. Here it is safe: the only bytes ever loaded are those that the list itself wrote of live
+objects, in this process or in the one that started it. No file and no address is read, and only
+programs of the same user could reach the memory, who can run what they like anyway.
 """
 
 from __future__ import annotations

@@ -91,28 +91,27 @@ class FrozenBatchNorm2d(nn.Module):
             the frozen layer where ``module`` itself is a batch norm, else ``module`` with its
             children replaced in place.
         """
-        if isinstance(module, BATCH_NORM_TYPES):
-            frozen = cls(module.num_features, module.eps)
-            _copy_norm(module, frozen)
-            return frozen
-        for name, child in module.named_children():
-            new = cls.convert_frozen_batchnorm(child)
-            if new is not child:
-                setattr(module, name, new)
-        return module
+        return _exchange_norms(module, BATCH_NORM_TYPES, cls)
 
     @classmethod
     def convert_frozenbatchnorm2d_to_batchnorm2d(cls, module: nn.Module) -> nn.Module:
         """Make every frozen layer in ``module`` a trainable BatchNorm2d: the way back."""
-        if isinstance(module, FrozenBatchNorm2d):
-            thawed = BatchNorm2d(module.num_features, module.eps)
-            _copy_norm(module, thawed)
-            return thawed
-        for name, child in module.named_children():
-            new = cls.convert_frozenbatchnorm2d_to_batchnorm2d(child)
-            if new is not child:
-                setattr(module, name, new)
-        return module
+        return _exchange_norms(module, FrozenBatchNorm2d, BatchNorm2d)
+
+
+def _exchange_norms(
+    module: nn.Module, old: Any, new: Callable[[int, float], nn.Module]
+) -> nn.Module:
+    """Return `module` with each norm of type `old` in it made one of `new`, in place."""
+    if isinstance(module, old):
+        made = new(module.num_features, module.eps)
+        _copy_norm(module, made)
+        return made
+    for name, child in module.named_children():
+        made = _exchange_norms(child, old, new)
+        if made is not child:
+            setattr(module, name, made)
+    return module
 
 
 @torch.no_grad()

@@ -113,16 +113,41 @@ class LRMultiplier(LRScheduler):
         return [base * factor for base in self.base_lrs]
 
 
-def _warmup(method: str, iteration: int, warmup_iters: int, warmup_factor: float) -> float:
-    """Return the factor of the warm-up: 1 from `warmup_iters` on."""
-    if iteration >= warmup_iters:
-        return 1.0
-    if method == "constant":
-        return warmup_factor
-    return warmup_factor + (1 - warmup_factor) * iteration / warmup_iters
+class _WarmupLR(LRScheduler):
+    """Warm-up, times what a subclass makes of the iteration."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        warmup_factor: float,
+        warmup_iters: int,
+        warmup_method: str,
+        last_epoch: int,
+    ) -> None:
+        _check_method(warmup_method)
+        self.warmup_factor = warmup_factor
+        self.warmup_iters = warmup_iters
+        self.warmup_method = warmup_method
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[Any]:
+        """Return the current rate of each parameter group."""
+        warmup, decay = self._warmup(), self._decay()
+        return [base * warmup * decay for base in self.base_lrs]
+
+    def _warmup(self) -> float:
+        """Return the factor of the warm-up: 1 from `warmup_iters` on."""
+        if self.last_epoch >= self.warmup_iters:
+            return 1.0
+        if self.warmup_method == "constant":
+            return self.warmup_factor
+        return self.warmup_factor + (1 - self.warmup_factor) * self.last_epoch / self.warmup_iters
+
+    def _decay(self) -> float:
+        raise NotImplementedError
 
 
-class WarmupMultiStepLR(LRScheduler):
+class WarmupMultiStepLR(_WarmupLR):
     """Warm-up, then `gamma` times the rate at each milestone.
 
     Args:
@@ -147,22 +172,15 @@ class WarmupMultiStepLR(LRScheduler):
     ) -> None:
         if list(milestones) != sorted(milestones):
             raise ValueError(f"milestones must increase, got {list(milestones)}")
-        _check_method(warmup_method)
         self.milestones = list(milestones)
         self.gamma = gamma
-        self.warmup_factor = warmup_factor
-        self.warmup_iters = warmup_iters
-        self.warmup_method = warmup_method
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, warmup_factor, warmup_iters, warmup_method, last_epoch)
 
-    def get_lr(self) -> list[Any]:
-        """Return the current rate of each parameter group."""
-        warmup = _warmup(self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor)
-        decay = self.gamma ** bisect_right(self.milestones, self.last_epoch)
-        return [base * warmup * decay for base in self.base_lrs]
+    def _decay(self) -> float:
+        return self.gamma ** bisect_right(self.milestones, self.last_epoch)
 
 
-class WarmupCosineLR(LRScheduler):
+class WarmupCosineLR(_WarmupLR):
     """Warm-up, multiplied with half a cosine wave from the full rate to 0.
 
     Args:
@@ -183,15 +201,8 @@ class WarmupCosineLR(LRScheduler):
         warmup_method: str = "linear",
         last_epoch: int = -1,
     ) -> None:
-        _check_method(warmup_method)
         self.max_iters = max_iters
-        self.warmup_factor = warmup_factor
-        self.warmup_iters = warmup_iters
-        self.warmup_method = warmup_method
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, warmup_factor, warmup_iters, warmup_method, last_epoch)
 
-    def get_lr(self) -> list[Any]:
-        """Return the current rate of each parameter group."""
-        warmup = _warmup(self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor)
-        wave = (1 + math.cos(math.pi * self.last_epoch / self.max_iters)) / 2
-        return [base * warmup * wave for base in self.base_lrs]
+    def _decay(self) -> float:
+        return (1 + math.cos(math.pi * self.last_epoch / self.max_iters)) / 2

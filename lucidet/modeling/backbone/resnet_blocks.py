@@ -176,14 +176,8 @@ class DeformBottleneckBlock(BottleneckBlock):
     ) -> None:
         """
         Args:
-            in_channels: of the input.
-            out_channels: of the result.
-            bottleneck_channels: of the 3x3 convolution.
-            stride: of the block.
-            num_groups: of the 3x3 convolution.
-            norm: for `get_norm`.
-            stride_in_1x1: the first 1x1 convolution strides instead of the 3x3 one.
-            dilation: of the 3x3 convolution.
+            in_channels, out_channels, bottleneck_channels, stride, num_groups, norm,
+                stride_in_1x1, dilation: see :class:`BottleneckBlock`.
             deform_modulated: each sample has a weight in 0..1 too (version 2).
             deform_num_groups: groups of channels that have offsets of their own.
         """
