@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import logging
 import os
 import shlex
 import shutil
@@ -23,6 +24,7 @@ CONFIG = ROOT / "configs" / "shapes" / "faster_rcnn_R_18_FPN.yaml"
 TRAIN_IMAGES, VAL_IMAGES = 1200, 200
 PICTURES = 12
 ENOUGH_AP50 = 70.0
+MOST_CONSOLE_LINES = 15
 # what --fast changes: every step is walked, nothing is learnt
 FAST_OVERRIDES = (
     "SOLVER.MAX_ITER 2 SOLVER.WARMUP_ITERS 1 SOLVER.IMS_PER_BATCH 2 DATALOADER.NUM_WORKERS 0"
@@ -39,6 +41,7 @@ def main() -> int:
     run_dir = out / "faster_rcnn_R_18_FPN"
     weights = run_dir / "model_final.pth"
     os.environ["LUCIDET_DATASETS"] = str(out)  # shapes_train and shapes_val are found in there
+    short_console()
 
     images = write_data(out / "shapes", fast=args.fast)
     overrides = ["OUTPUT_DIR", str(run_dir), *(FAST_OVERRIDES.split() if args.fast else [])]
@@ -63,7 +66,7 @@ def main() -> int:
     say(
         f"AP50 on {len(images)} val images: {ap50:.1f}\n"
         f"Pictures with boxes: {pictures}\n"
-        f"Curves, log, config and weights: {run_dir}\n"
+        f"Curves, log (environment and model too), config and weights: {run_dir}\n"
         "Next, your own images:\n"
         f"  {program()} predict {typed(used)} IMAGE_OR_FOLDER --out detections"
     )
@@ -90,6 +93,21 @@ def command(*words: str) -> None:
     code = lucidet(words)
     if code:
         sys.exit(code)
+
+
+def short_console() -> None:
+    """Show no long listings (environment, config, model): they stand in log.txt all the same."""
+    from lucidet.utils.logger import setup_logger
+
+    for console in setup_logger().handlers:
+        console.addFilter(lambda record: not is_listing(record))
+
+
+def is_listing(record: logging.LogRecord) -> bool:
+    """Tell whether a message is for looking up later: no warning, and longer than a table."""
+    return (
+        record.levelno < logging.WARNING and record.getMessage().count("\n") >= MOST_CONSOLE_LINES
+    )
 
 
 def program() -> str:

@@ -50,6 +50,10 @@ def test_the_demo_runs_from_anywhere_and_trains_once(tmp_path):
         assert "AP50 on" in done.stdout
         assert "lucidet predict --config-file" in done.stdout
     assert "lucidet train --config-file" in first.stdout
+    log = (tmp_path / "demo" / "faster_rcnn_R_18_FPN" / "log.txt").read_text()
+    for listing in ("Environment info", "GeneralizedRCNN("):
+        assert listing in log
+        assert listing not in first.stdout
     assert "Already trained" in second.stdout
     assert "lucidet eval --config-file" in second.stdout
     assert list((tmp_path / "demo" / "predictions").glob("*.jpg"))
