@@ -70,6 +70,49 @@ class Conv2d(nn.Conv2d):
         return x
 
 
+def conv2d_together(x: Tensor, *convs: nn.Module) -> list[Tensor]:
+    """Return ``[conv(x) for conv in convs]``, at training from one convolution with all channels.
+
+    For predictors that read the same map: each pass over it, and each gradient of its size, would
+    cost as much as the few channels that they compute. Layers that are more than a convolution
+    (another class, hooks) or not of one form run one by one. At inference they do too: there each
+    has its weights packed for it.
+
+    >>> one, two = nn.Conv2d(4, 3, 1), nn.Conv2d(4, 12, 1)
+    >>> [tuple(y.shape) for y in conv2d_together(torch.zeros(2, 4, 5, 6), one, two)]
+    [(2, 3, 5, 6), (2, 12, 5, 6)]
+    """
+    first = convs[0]
+    if not (torch.is_grad_enabled() and all(_is_plain(conv) for conv in convs)):
+        return [conv(x) for conv in convs]
+    assert isinstance(first, nn.Conv2d)
+    plain = [conv for conv in convs if isinstance(conv, nn.Conv2d) and _form(conv) == _form(first)]
+    if len(plain) != len(convs):
+        return [conv(x) for conv in convs]
+    weight = torch.cat([conv.weight for conv in plain])
+    biases = [conv.bias for conv in plain if conv.bias is not None]
+    bias = torch.cat(biases) if biases else None
+    y = F.conv2d(x, weight, bias, first.stride, first.padding, first.dilation)
+    return list(y.split([conv.out_channels for conv in plain], dim=1))
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether a module is a convolution that nobody watches, and nothing else."""
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks
+    return (
+        type(module) is nn.Conv2d
+        and module.groups == 1
+        and module.padding_mode == "zeros"
+        and not any(hooks)
+        and not module._backward_pre_hooks
+    )
+
+
+def _form(conv: nn.Conv2d) -> tuple[Any, ...]:
+    """Return what convolutions must have in common to be computed together."""
+    return conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.bias is None
+
+
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Return `torch.cat`, and the tensor itself (no copy) where there is only one."""
     if not isinstance(tensors, (list, tuple)):

@@ -12,6 +12,7 @@ from lucidet.layers import (
     FrozenBatchNorm2d,
     ShapeSpec,
     cat,
+    conv2d_together,
     cross_entropy,
     disable_torch_compiler,
     empty_input_loss_func_wrapper,
@@ -107,3 +108,38 @@ def test_depthwise_separable():
     assert layer.depthwise.groups == 4
     assert layer.depthwise.bias is None
     assert DepthwiseSeparableConv2d(4, 6).pointwise.bias is not None
+
+
+CONVS = {
+    "two predictors": lambda: [nn.Conv2d(4, 3, 1), nn.Conv2d(4, 12, 1)],
+    "three, 3 x 3, no bias": lambda: [nn.Conv2d(4, k, 3, padding=1, bias=False) for k in (1, 2, 5)],
+    "other kernels": lambda: [nn.Conv2d(4, 3, 1), nn.Conv2d(4, 3, 3, padding=1)],
+    "groups": lambda: [nn.Conv2d(4, 4, 1, groups=2), nn.Conv2d(4, 4, 1)],
+    "more than a convolution": lambda: [nn.Conv2d(4, 3, 1), nn.Sequential(nn.Conv2d(4, 3, 1))],
+    "one": lambda: [nn.Conv2d(4, 3, 1)],
+}
+
+
+@pytest.mark.parametrize("make", CONVS.values(), ids=list(CONVS))
+@pytest.mark.parametrize("images", [2, 0])
+def test_convolutions_together_are_those_one_by_one(make, images) -> None:
+    convs = nn.ModuleList(make())
+    x = torch.randn(images, 4, 6, 7, requires_grad=True)
+
+    def gradients(outputs):
+        total = sum((y.square().sum() + y.sum()) for y in outputs)
+        return torch.autograd.grad(total, [x, *convs.parameters()])
+
+    together, apart = conv2d_together(x, *convs), [conv(x) for conv in convs]
+    for found, expected in zip(together, apart, strict=True):
+        torch.testing.assert_close(found, expected)
+    for found, expected in zip(gradients(together), gradients(apart), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_convolutions_together_still_call_hooks() -> None:
+    convs = [nn.Conv2d(4, 3, 1), nn.Conv2d(4, 2, 1)]
+    seen = []
+    convs[1].register_forward_hook(lambda module, args, output: seen.append(output.shape))
+    conv2d_together(torch.zeros(1, 4, 5, 5), *convs)
+    assert seen == [(1, 2, 5, 5)]

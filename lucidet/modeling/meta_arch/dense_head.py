@@ -13,7 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from lucidet.config import CfgNode, configurable
-from lucidet.layers import CycleBatchNormList, ModulatedDeformConv, ShapeSpec, get_norm
+from lucidet.layers import (
+    CycleBatchNormList,
+    ModulatedDeformConv,
+    ShapeSpec,
+    conv2d_together,
+    get_norm,
+)
 from lucidet.modeling.anchor_generator import build_anchor_generator
 
 __all__ = ["CenternessHead", "DeformableConv", "RetinaNetHead"]
@@ -181,10 +187,13 @@ class CenternessHead(RetinaNetHead):
                 f"this head was built for {self.num_levels} levels, got {len(features)}"
             )
         logits = [self.cls_score(self.cls_subnet(level)) for level in features]
-        towers = [self.bbox_subnet(level) for level in features]
-        deltas = [self.bbox_pred(tower) for tower in towers]
+        boxes = [
+            conv2d_together(self.bbox_subnet(level), self.bbox_pred, self.ctrness)
+            for level in features
+        ]
+        deltas = [level[0] for level in boxes]
         if self.scales is not None:
             deltas = [level * scale for level, scale in zip(deltas, self.scales, strict=True)]
         if self.positive_deltas:
             deltas = [level.relu() for level in deltas]
-        return logits, deltas, [self.ctrness(tower) for tower in towers]
+        return logits, deltas, [level[1] for level in boxes]

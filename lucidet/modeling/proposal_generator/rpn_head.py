@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lucidet.config import CfgNode, configurable
-from lucidet.layers import Conv2d, ShapeSpec
+from lucidet.layers import Conv2d, ShapeSpec, conv2d_together
 from lucidet.modeling.anchor_generator import build_anchor_generator
 from lucidet.utils.registry import Registry
 
@@ -101,8 +101,9 @@ class StandardRPNHead(nn.Module):
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Return per level the logits (N, A, H, W) and the deltas (N, A*B, H, W)."""
-        hidden = [self.conv(level) for level in features]
-        return (
-            [self.objectness_logits(level) for level in hidden],
-            [self.anchor_deltas(level) for level in hidden],
-        )
+        logits, deltas = [], []
+        for level in features:
+            both = conv2d_together(self.conv(level), self.objectness_logits, self.anchor_deltas)
+            logits.append(both[0])
+            deltas.append(both[1])
+        return logits, deltas
