@@ -35,6 +35,9 @@ _C.MODEL.PIXEL_STD = [1.0, 1.0, 1.0]
 # True: boxes of width x2 - x1 + 1, for weights trained with maskrcnn-benchmark or the ATSS
 # authors' code
 _C.MODEL.LEGACY_PLUS_ONE = False
+# What the model's classes are in the data set: one entry a class of the model, the data set's
+# class (from 0) or -1 where it has none and such detections are dropped. []: they are the same.
+_C.MODEL.CLASS_MAP = []
 
 add_backbone(_C)
 add_anchors_and_rpn(_C)

@@ -25,12 +25,21 @@ def build_model(cfg: CfgNode) -> nn.Module:
     for a GPU and there is none, that is said and the model stays on the CPU.
 
     Raises:
-        ValueError: no such architecture, or the config asks for what lucidet doesn't have.
+        ValueError: no such architecture, the config asks for what lucidet doesn't have, or
+            MODEL.CLASS_MAP doesn't fit the model.
     """
     from lucidet.config.checks import check_supported
 
     check_supported(cfg)
     model = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
+    if cfg.MODEL.CLASS_MAP:
+        if not hasattr(model, "set_class_map"):
+            raise ValueError(
+                f"MODEL.CLASS_MAP has {len(cfg.MODEL.CLASS_MAP)} entries, but "
+                f"{type(model).__name__} is none of lucidet's detectors and can't map its classes; "
+                "set MODEL.CLASS_MAP []"
+            )
+        model.set_class_map(cfg.MODEL.CLASS_MAP)
     return model.to(available_device(cfg.MODEL.DEVICE))
 
 

@@ -11,6 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from lucidet.modeling.backbone import Backbone
+from lucidet.modeling.meta_arch.class_map import (
+    checked_class_map,
+    inverse_class_map,
+    with_classes,
+)
 from lucidet.modeling.meta_arch.inputs import check_inputs
 from lucidet.modeling.postprocessing import detector_postprocess
 from lucidet.structures import ImageList, Instances
@@ -28,6 +33,10 @@ class Detector(nn.Module):
     backbone: Backbone
     pixel_mean: Tensor
     pixel_std: Tensor
+    #: (K,) each class's class of the data set, or -1; None: they are the same
+    class_map: Tensor | None
+    #: the way back, for objects to train; None: the same, or several classes stand for one
+    own_classes: Tensor | None
     #: detections that clipping leaves without area stay, as in torchvision
     keep_empty_boxes = False
 
@@ -53,11 +62,41 @@ class Detector(nn.Module):
         # not persistent: detectron2's weights don't hold them, the config does
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+        self.register_buffer("class_map", None, False)
+        self.register_buffer("own_classes", None, False)
 
     @property
     def device(self) -> torch.device:
         """Where the model is, and where it moves its inputs."""
         return self.pixel_mean.device
+
+    @property
+    def _num_classes(self) -> int | None:
+        return getattr(self, "num_classes", None)
+
+    def set_class_map(self, class_map: Sequence[int]) -> None:
+        """Say what the model's classes are in the data set: `MODEL.CLASS_MAP`.
+
+        Detections get the data set's classes when they are scaled to the size asked for, after
+        everything that the model chooses by its own; objects to train get the model's.
+
+        Args:
+            class_map: one entry a class, 0-based class of the data set, or -1: it has no such
+                class, and detections of it are dropped. Empty: the classes are the same.
+
+        Raises:
+            ValueError: another number of entries, an entry below -1, or a model without classes.
+        """
+        if not len(class_map):
+            self.class_map = self.own_classes = None
+            return
+        if self._num_classes is None:
+            raise ValueError(
+                f"MODEL.CLASS_MAP has {len(class_map)} entries, but {type(self).__name__} finds no "
+                "classes; set MODEL.CLASS_MAP []"
+            )
+        self.class_map = checked_class_map(class_map, self._num_classes).to(self.device)
+        self.own_classes = inverse_class_map(self.class_map)
 
     def preprocess_image(self, batched_inputs: Sequence[Record]) -> ImageList:
         """Return the images normalised and padded to one size, on the model's device.
@@ -78,6 +117,14 @@ class Detector(nn.Module):
 
     def _check(self, batched_inputs: list[Record], num_classes: int | None = None) -> None:
         """Refuse, by name, inputs that could only fail further down."""
+        if self.training and self.class_map is not None:
+            if self.own_classes is None:
+                raise ValueError(
+                    "MODEL.CLASS_MAP can't be used for training: each class of the data set, from "
+                    "0 on, must stand in it once; set MODEL.CLASS_MAP [], and NUM_CLASSES of the "
+                    "model to that of the data set"
+                )
+            num_classes = len(self.own_classes)  # objects come with the data set's classes
         check_inputs(
             batched_inputs,
             num_channels=len(self.pixel_mean),
@@ -89,12 +136,24 @@ class Detector(nn.Module):
         """Return the images' objects on the model's device, or None where none are given."""
         if "instances" not in batched_inputs[0]:
             return None
-        return [record["instances"].to(self.device) for record in batched_inputs]
+        objects = [
+            record["instances"].to(self.device, non_blocking=True) for record in batched_inputs
+        ]
+        if self.own_classes is None:
+            return objects
+        return [with_classes(found, "gt_classes", self.own_classes) for found in objects]
 
     def _features(self, images: ImageList) -> dict[str, Tensor]:
         features = self.backbone(images.tensor)
         probe("backbone.features", features=features)
         return features
+
+    def _in_classes_of_data(self, detections: list[Instances]) -> list[Instances]:
+        """Return the detections of each image with the data set's classes."""
+        if self.class_map is None:
+            return detections
+        renamed = [with_classes(found, "pred_classes", self.class_map) for found in detections]
+        return [found[found.pred_classes >= 0] for found in renamed]
 
     def _postprocess(
         self,
@@ -102,6 +161,7 @@ class Detector(nn.Module):
         batched_inputs: list[Record],
         image_sizes: list[tuple[int, int]],
     ) -> list[Record]:
+        instances = self._in_classes_of_data(instances)
         return postprocess(instances, batched_inputs, image_sizes, self.keep_empty_boxes)
 
 

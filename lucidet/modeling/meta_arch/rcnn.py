@@ -112,7 +112,7 @@ class GeneralizedRCNN(Detector):
             detected_instances: per image, with `pred_boxes` and `pred_classes`: these are given
                 to the heads that look at detections, and nothing is detected anew.
             do_postprocess: scale to `height` x `width` and return dicts; else Instances in the
-                frame of `image`.
+                frame of `image`, with the model's own classes (see :meth:`set_class_map`).
         """
         if self.training:
             raise ValueError("inference needs a model in test mode: call model.eval() first")
@@ -127,6 +127,7 @@ class GeneralizedRCNN(Detector):
             results = self.roi_heads.forward_with_given_boxes(features, given)
         if not do_postprocess:
             return results
+        results = self._in_classes_of_data(results)
         return self._postprocess(results, batched_inputs, images.image_sizes)
 
     def _propose(
