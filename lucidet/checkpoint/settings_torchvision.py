@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from lucidet.checkpoint.names_resnet import imagenet_rgb
+from lucidet.data.datasets.builtin_meta import COCO_CATEGORIES
 
 _RETINANET_SIZES = [
     [32, 40, 50],
@@ -20,6 +21,8 @@ _RETINANET_SIZES = [
     [512, 645, 812],
 ]
 _SIZES = [32, 64, 128, 256, 512]
+#: torchvision's labels are COCO's ids, 1 to 90, ten of them without a category; 0 is background
+_COCO_LABELS = range(91)
 #: blocks of layer1 ... layer4 -> depth, for ResNets of bottlenecks and of basic blocks
 _DEPTHS: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 _BASIC_DEPTHS: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}
@@ -29,7 +32,8 @@ def detector_settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return config keys and values for a detector with torchvision's `weights` (its names).
 
     Not in the weights, and set as in torchvision's published models: sizes and ratios of anchors
-    (ratios 0.5, 1, 2), thresholds, the norms' epsilon (see `docs/weights.md`).
+    (ratios 0.5, 1, 2), thresholds, the norms' epsilon (see `docs/weights.md`). Weights with as
+    many outputs as torchvision's for COCO are taken for weights trained on COCO.
     """
     settings = imagenet_rgb() | {
         "MODEL.RESNETS.STRIDE_IN_1X1": False,
@@ -40,6 +44,23 @@ def detector_settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     two_stage = "rpn.head.cls_logits.weight" in weights
     settings |= _faster_rcnn(weights) if two_stage else _dense(weights)
     return settings | _backbone(weights, two_stage)
+
+
+def _trained_for_coco(num_classes: int, first: int) -> dict[str, Any]:
+    """Return what the classes are in COCO's data sets; {} where the number is not COCO's.
+
+    Args:
+        num_classes: K, of lucidet's model.
+        first: torchvision's label of class 0.
+    """
+    labels = _COCO_LABELS[first:]
+    if num_classes != len(labels):
+        return {}
+    contiguous = {category["id"]: k for k, category in enumerate(COCO_CATEGORIES)}
+    return {
+        "MODEL.CLASS_MAP": [contiguous.get(label, -1) for label in labels],
+        "DATASETS.TEST": ("coco_2017_val",),
+    }
 
 
 def _backbone(weights: Mapping[str, Tensor], two_stage: bool) -> dict[str, Any]:
@@ -109,9 +130,10 @@ def _faster_rcnn(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     else:
         levels = pooled = ["res5"]
     several_sizes = len(weights["rpn.head.cls_logits.weight"]) > 3
+    classes = len(weights["roi_heads.box_predictor.cls_score.weight"]) - 1
     rpn_convs = {n.split(".")[3] for n in weights if n.startswith("rpn.head.conv.")}
     box_convs = {n.split(".")[2] for n in weights if _is_box_conv(n)}
-    return {
+    return _trained_for_coco(classes, first=1) | {
         "MODEL.META_ARCHITECTURE": "GeneralizedRCNN",
         "MODEL.ANCHOR_GENERATOR.SIZES": [_SIZES] if several_sizes else [[s] for s in _SIZES],
         "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": 0.001,
@@ -127,7 +149,7 @@ def _faster_rcnn(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         "MODEL.RPN.RANK_PROBABILITIES": True,
         "MODEL.ROI_HEADS.NAME": "StandardROIHeads",
         "MODEL.ROI_HEADS.IN_FEATURES": pooled,
-        "MODEL.ROI_HEADS.NUM_CLASSES": len(weights["roi_heads.box_predictor.cls_score.weight"]) - 1,
+        "MODEL.ROI_HEADS.NUM_CLASSES": classes,
         "MODEL.ROI_HEADS.MIN_BOX_SIZE_TEST": 0.01,
         "MODEL.ROI_BOX_HEAD.NAME": "FastRCNNConvFCHead",
         "MODEL.ROI_BOX_HEAD.NUM_CONV": len(box_convs),
@@ -145,12 +167,12 @@ def _is_box_conv(name: str) -> bool:
 
 
 def _dense(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    settings: dict[str, Any] = {
+    anchors = len(weights["head.regression_head.bbox_reg.weight"]) // 4
+    classes = len(weights["head.classification_head.cls_logits.weight"]) // anchors
+    settings = _trained_for_coco(classes, first=0) | {
         "TEST.KEEP_EMPTY_BOXES": True,
         "TEST.CLIP_BEFORE_NMS": True,
     }
-    anchors = len(weights["head.regression_head.bbox_reg.weight"]) // 4
-    classes = len(weights["head.classification_head.cls_logits.weight"]) // anchors
     if "head.regression_head.bbox_ctrness.weight" in weights:
         return settings | {
             "MODEL.META_ARCHITECTURE": "FCOS",
