@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from lucidet.data import MetadataCatalog
@@ -22,28 +23,80 @@ _READ_ELSEWHERE = ("MODEL.WEIGHTS", "VERSION", "SEED", "CUDNN_BENCHMARK")
 
 
 def check_classes_of_training_data(cfg: Any) -> None:
-    """Compare the model's number of classes with that of each training data set.
+    """Compare the model's classes with those of each training data set.
 
     Data sets whose metadata names no classes, and architectures of others, are passed over.
 
     Raises:
-        ValueError: they differ.
+        ValueError: MODEL.CLASS_MAP, or without it their number, doesn't fit.
     """
-    section = _NUM_CLASSES_SECTION.get(cfg.MODEL.META_ARCHITECTURE)
-    if section is None:
+    key = _num_classes_key(cfg)
+    if key is None:
         return
-    expected = cfg.MODEL[section].NUM_CLASSES
     for name in cfg.DATASETS.TRAIN:
         # known once the annotations have been read
-        classes = MetadataCatalog.get(name).get("thing_classes", None)
-        if classes is None or len(classes) == expected:
+        names = MetadataCatalog.get(name).get("thing_classes", None)
+        if names is None:
             continue
-        shown = ", ".join([*classes[:SHOWN_CLASSES], *(["..."] if classes[SHOWN_CLASSES:] else [])])
+        mapped = sorted(k for k in cfg.MODEL.CLASS_MAP if k >= 0)
+        if cfg.MODEL.CLASS_MAP and mapped != list(range(len(names))):
+            raise ValueError(
+                f"MODEL.CLASS_MAP names {len(set(mapped))} classes of the data set, but {name!r} "
+                f"has {_shown(names)}, and to be trained each must stand in the map once; set "
+                f"MODEL.CLASS_MAP [] and {key} {len(names)}"
+            )
+        if not cfg.MODEL.CLASS_MAP and len(names) != _num_classes(cfg, key):
+            raise ValueError(
+                f"{key} is {_num_classes(cfg, key)}, but data set {name!r} has {_shown(names)}; "
+                f"set {key} {len(names)} (background is not counted)"
+            )
+
+
+def check_classes_of_test_data(cfg: Any, name: str) -> None:
+    """Compare the model's classes with those of a test data set, before it is evaluated.
+
+    Without names of classes in the metadata, and for architectures of others, nothing is compared.
+    A model with fewer classes than the data set is only told of: its AP of the others is 0.
+
+    Raises:
+        ValueError: MODEL.CLASS_MAP, or without it the model, has a class that the data set lacks.
+    """
+    names, key = MetadataCatalog.get(name).get("thing_classes", None), _num_classes_key(cfg)
+    if names is None or key is None:
+        return
+    last = max(cfg.MODEL.CLASS_MAP, default=-1)
+    if last >= len(names):
         raise ValueError(
-            f"MODEL.{section}.NUM_CLASSES is {expected}, but data set {name!r} has "
-            f"{len(classes)} classes ({shown}); set MODEL.{section}.NUM_CLASSES {len(classes)} "
-            f"(background is not counted)"
+            f"MODEL.CLASS_MAP[{list(cfg.MODEL.CLASS_MAP).index(last)}] is {last}, but data set "
+            f"{name!r} has {_shown(names)}: must be in 0..{len(names) - 1}, or -1 for a class that "
+            "the data set does not have"
         )
+    count = _num_classes(cfg, key)
+    if cfg.MODEL.CLASS_MAP or count == len(names):
+        return
+    problem = f"{key} is {count}, but data set {name!r} has {_shown(names)}"
+    repair = (
+        "evaluate on data with the model's classes, or say with MODEL.CLASS_MAP what each of the "
+        f"{count} is in this data set (-1: nothing)"
+    )
+    if count > len(names):
+        raise ValueError(f"{problem}; {repair}")
+    logger.warning("%s, and the others won't be found; %s", problem, repair)
+
+
+def _num_classes_key(cfg: Any) -> str | None:
+    section = _NUM_CLASSES_SECTION.get(cfg.MODEL.META_ARCHITECTURE)
+    return None if section is None else f"MODEL.{section}.NUM_CLASSES"
+
+
+def _num_classes(cfg: Any, key: str) -> int:
+    return cfg.MODEL[key.split(".")[1]].NUM_CLASSES
+
+
+def _shown(names: Sequence[str]) -> str:
+    """Return ``3 classes (red, white, platelets)``."""
+    shown = ", ".join([*names[:SHOWN_CLASSES], *(["..."] if names[SHOWN_CLASSES:] else [])])
+    return f"{len(names)} classes ({shown})"
 
 
 def report_unread_keys(cfg: Any) -> None:

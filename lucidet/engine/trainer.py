@@ -26,7 +26,11 @@ from lucidet.data import (
 )
 from lucidet.data.detection_utils import build_augmentation
 from lucidet.engine import hooks
-from lucidet.engine.checks import check_classes_of_training_data, report_unread_keys
+from lucidet.engine.checks import (
+    check_classes_of_test_data,
+    check_classes_of_training_data,
+    report_unread_keys,
+)
 from lucidet.engine.derived import amp_precision, for_one_batch, scale_to_processes
 from lucidet.engine.parallel import create_ddp_model, has_unused_features
 from lucidet.engine.setup import default_writers, on_available_device
@@ -317,7 +321,9 @@ class DefaultTrainer(TrainerBase):
 
         Raises:
             NotImplementedError: the metadata's ``evaluator_type`` is unknown.
+            ValueError: the model's classes are not those of the data set.
         """
+        check_classes_of_test_data(cfg, dataset_name)
         kind = MetadataCatalog.get(dataset_name).get("evaluator_type", None)
         if kind == "coco":
             folder = os.path.join(cfg.OUTPUT_DIR, "inference")

@@ -136,7 +136,7 @@ class CocoTruth:
             raise ValueError(
                 f"prediction of category id {category_id!r}, which {self.source} does not have "
                 f"(it has {[c['id'] for c in self.categories][:10]}); MODEL.*.NUM_CLASSES may be "
-                "larger than the data set's number of classes"
+                "larger than the data set's number of classes, or MODEL.CLASS_MAP is missing"
             )
         return self._category_index[category_id]
 

@@ -18,6 +18,7 @@ import numpy as np
 from lucidet.data import MetadataCatalog
 from lucidet.data.datasets.coco import convert_to_coco_json
 from lucidet.evaluation.box_proposals import average_recall
+from lucidet.evaluation.classes import refuse_unknown_classes
 from lucidet.evaluation.coco_ap import DEFAULT_LIMITS, CocoTruth, Curves
 from lucidet.evaluation.evaluator import DatasetEvaluator
 from lucidet.utils import comm
@@ -76,6 +77,7 @@ class COCOEvaluator(DatasetEvaluator):
         self._output_dir = output_dir
         self._limits = _limits(max_dets_per_image)
         self._use_fast_impl = use_fast_impl
+        self._dataset_name = dataset_name
         self._metadata = MetadataCatalog.get(dataset_name)
         path = _json_path(dataset_name, self._metadata, output_dir, allow_cached_coco)
         self._truth = CocoTruth(_read_json(path), path)
@@ -92,11 +94,17 @@ class COCOEvaluator(DatasetEvaluator):
             inputs: each with ``image_id``.
             outputs: each with ``instances`` (pred_boxes, scores, pred_classes, in pixels of the
                 image as it is on disk), or ``proposals`` (proposal_boxes, objectness_logits).
+
+        Raises:
+            ValueError: a detection of a class that the data set does not have.
         """
         for given, output in zip(inputs, outputs, strict=True):
             kept: dict[str, Any] = {"image_id": given["image_id"]}
             if "instances" in output:
-                kept["instances"] = _instance_rows(output["instances"])  # (D, 6)
+                rows = kept["instances"] = _instance_rows(output["instances"])  # (D, 6)
+                if self._class_to_id is not None:
+                    known, name = self._class_to_id.keys(), self._dataset_name
+                    refuse_unknown_classes(rows[:, 5], known, given["image_id"], name)
             if "proposals" in output:
                 kept["proposals"] = _ranked_boxes(output["proposals"])  # (P, 4)
             if len(kept) > 1:
@@ -170,15 +178,7 @@ class COCOEvaluator(DatasetEvaluator):
         return rows
 
     def _category_id(self, class_index: int) -> Any:
-        if self._class_to_id is None:
-            return class_index
-        if class_index not in self._class_to_id:
-            raise ValueError(
-                f"the model predicts class {class_index}, but the data set has only "
-                f"{len(self._class_to_id)} classes ({self._truth.source}); set "
-                "MODEL.ROI_HEADS.NUM_CLASSES (or that of the dense head) to this number"
-            )
-        return self._class_to_id[class_index]
+        return class_index if self._class_to_id is None else self._class_to_id[class_index]
 
     def _write_results(self, rows: np.ndarray, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

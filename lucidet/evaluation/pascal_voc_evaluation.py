@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lucidet.data import MetadataCatalog
+from lucidet.evaluation.classes import refuse_unknown_classes
 from lucidet.evaluation.evaluator import DatasetEvaluator
 from lucidet.utils import comm
 from lucidet.utils.logger import create_small_table, create_table
@@ -56,12 +57,18 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
         self._predictions = []
 
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
-        """Keep a batch's ``instances``, (D, 6) an image: XYXY, score, class."""
+        """Keep a batch's ``instances``, (D, 6) an image: XYXY, score, class.
+
+        Raises:
+            ValueError: a detection of a class that the data set does not have.
+        """
         for given, output in zip(inputs, outputs, strict=True):
             found = output["instances"]
             boxes = found.pred_boxes.tensor.detach().cpu().double().numpy()
             scores = found.scores.detach().cpu().double().numpy()
             classes = found.pred_classes.detach().cpu().double().numpy()
+            known = range(len(self._class_names))
+            refuse_unknown_classes(classes, known, given["image_id"], self._dataset_name)
             rows = np.concatenate([boxes, scores[:, None], classes[:, None]], axis=1)
             self._predictions.append((str(given["image_id"]), rows))
 

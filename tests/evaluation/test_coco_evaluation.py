@@ -162,9 +162,9 @@ def test_a_class_that_the_data_set_lacks(data):
     instances.pred_boxes = Boxes(torch.tensor([[0.0, 0.0, 5.0, 5.0]]))
     instances.scores = torch.tensor([0.5])
     instances.pred_classes = torch.tensor([4])
-    evaluator.process([{"image_id": 3}], [{"instances": instances}])
-    with pytest.raises(ValueError, match=r"class 4.*only 4 classes.*NUM_CLASSES"):
-        evaluator.evaluate()
+    message = r"image 3: .*class 4, .*'evaluation_test'.* only 4 classes.*NUM_CLASSES.*CLASS_MAP"
+    with pytest.raises(ValueError, match=message):
+        evaluator.process([{"image_id": 3}], [{"instances": instances}])
 
 
 def test_truncated_json(data, tmp_path):

@@ -1,0 +1,64 @@
+"""The model's classes against those of the data sets, with and without MODEL.CLASS_MAP."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from lucidet.engine import DefaultTrainer
+from lucidet.engine.checks import check_classes_of_test_data, check_classes_of_training_data
+
+# the tiny data set has two classes: blue and red
+CASES = [  # classes of the model, MODEL.CLASS_MAP, what training says, what evaluation says
+    (2, [], "", ""),
+    (2, [1, 0], "", ""),
+    (4, [-1, 1, -1, 0], "", ""),
+    (3, [], r"NUM_CLASSES is 3.*2 classes \(blue, red\).*set .*NUM_CLASSES 2", "NUM_CLASSES is 3"),
+    (3, [0, 1, 1], r"CLASS_MAP names 2 .*has 2 classes .*once; set MODEL\.CLASS_MAP \[\]", ""),
+    (1, [1], r"CLASS_MAP names 1 .*has 2 classes", ""),
+    (1, [-1], r"CLASS_MAP names 0 .*has 2 classes", ""),
+    (3, [0, 1, 2], r"CLASS_MAP names 3 .*has 2 classes", r"CLASS_MAP\[2\] is 2, .*in 0\.\.1, or -1"),
+]
+
+
+@pytest.mark.parametrize(("count", "class_map", "training", "testing"), CASES)
+def test_classes_against_data(
+    tiny_cfg: Any, count: int, class_map: list[int], training: str, testing: str
+) -> None:
+    tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES = count
+    tiny_cfg.MODEL.CLASS_MAP = class_map
+    name = tiny_cfg.DATASETS.TRAIN[0]
+    DefaultTrainer.build_test_loader(tiny_cfg, name)  # names of classes come with the annotations
+    for message, check in (
+        (training, lambda: check_classes_of_training_data(tiny_cfg)),
+        (testing, lambda: check_classes_of_test_data(tiny_cfg, name)),
+    ):
+        if message:
+            with pytest.raises(ValueError, match=message):
+                check()
+        else:
+            check()
+
+
+def test_evaluation_names_too_many_and_too_few_classes(tiny_cfg: Any, caplog: Any) -> None:
+    """Before the first image goes through the model."""
+    logging.getLogger("lucidet").addHandler(caplog.handler)
+    tiny_cfg.DATASETS.TEST = tiny_cfg.DATASETS.TRAIN
+    tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES = 90
+    model = DefaultTrainer.build_model(tiny_cfg)
+    with pytest.raises(ValueError, match=r"NUM_CLASSES is 90.*2 classes.*MODEL\.CLASS_MAP"):
+        DefaultTrainer.test(tiny_cfg, model)
+    tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES = 1
+    check_classes_of_test_data(tiny_cfg, tiny_cfg.DATASETS.TEST[0])
+    assert "NUM_CLASSES is 1, but data set" in caplog.text
+
+
+@pytest.mark.parametrize("architecture", ["ProposalNetwork", "SomebodysDetector"])
+def test_architectures_without_known_classes_are_passed_over(
+    tiny_cfg: Any, architecture: str
+) -> None:
+    tiny_cfg.MODEL.META_ARCHITECTURE = architecture
+    check_classes_of_training_data(tiny_cfg)
+    check_classes_of_test_data(tiny_cfg, tiny_cfg.DATASETS.TRAIN[0])
