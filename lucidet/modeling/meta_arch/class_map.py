@@ -50,15 +50,17 @@ def inverse_class_map(class_map: Tensor) -> Tensor | None:
         class_map: (K,), see :func:`checked_class_map`.
 
     Returns:
-        None where a class of the data set stands in the map not at all, or more than once: such a
-        map says what detections are, but not what objects are to the model.
+        None where a class of the data set stands in the map not at all, or more than once, or
+        there is none: such a map says what detections are, but not what objects are to the model.
 
     >>> inverse_class_map(torch.tensor([-1, 1, 0])).tolist()
     [2, 1]
     """
     own = (class_map >= 0).nonzero().flatten()
     classes, order = class_map[own].sort()
-    return own[order] if classes.tolist() == list(range(len(own))) else None
+    if not len(own) or classes.tolist() != list(range(len(own))):
+        return None
+    return own[order]
 
 
 def with_classes(instances: Instances, field: str, class_map: Tensor) -> Instances:
