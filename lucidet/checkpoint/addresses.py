@@ -12,16 +12,33 @@ __all__ = ["WeightsHandler", "register", "url_of"]
 
 _DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/"
 _DETECTRON = "https://dl.fbaipublicfiles.com/detectron/"
-#: backbones of Detectron that ``catalog://ImageNetPretrained/`` names
+_R50_GN = "ImageNetPretrained/47261647/R-50-GN.pkl"
+_R101_GN = "ImageNetPretrained/47592356/R-101-GN.pkl"
+_X101_32X8D = "ImageNetPretrained/20171220/X-101-32x8d.pkl"
+_X101_64X4D = "ImageNetPretrained/FBResNeXt/X-101-64x4d.pkl"
+#: backbones of Detectron that ``catalog://ImageNetPretrained/`` names: detectron2, FCOS and ATSS
+#: don't name all of them alike
 _IMAGENET = {
     "MSRA/R-50": "ImageNetPretrained/MSRA/R-50.pkl",
     "MSRA/R-101": "ImageNetPretrained/MSRA/R-101.pkl",
-    "FAIR/R-50-GN": "ImageNetPretrained/47261647/R-50-GN.pkl",
-    "FAIR/R-101-GN": "ImageNetPretrained/47592356/R-101-GN.pkl",
-    "FAIR/X-101-32x8d": "ImageNetPretrained/20171220/X-101-32x8d.pkl",
-    "FAIR/X-101-64x4d": "ImageNetPretrained/FBResNeXt/X-101-64x4d.pkl",
+    "FAIR/R-50-GN": _R50_GN,
+    "MSRA/R-50-GN": _R50_GN,
+    "FAIR/R-101-GN": _R101_GN,
+    "MSRA/R-101-GN": _R101_GN,
+    "FAIR/X-101-32x8d": _X101_32X8D,
+    "FAIR/20171220/X-101-32x8d": _X101_32X8D,
+    "FAIR/X-101-64x4d": _X101_64X4D,
+    "FAIR/20171220/X-101-64x4d": _X101_64X4D,
     "FAIR/X-152-32x8d-IN5k": "ImageNetPretrained/25093814/X-152-32x8d-IN5k.pkl",
 }
+#: box detectors of Detectron that ``catalog://Caffe2Detectron/COCO/`` names -> their training run
+_DETECTORS = {
+    "35857197/e2e_faster_rcnn_R-50-C4_1x": "01_33_49.iAX0mXvW",
+    "35857345/e2e_faster_rcnn_R-50-FPN_1x": "01_36_30.cUF7QR7I",
+    "35857890/e2e_faster_rcnn_R-101-FPN_1x": "01_38_50.sNxI7sX7",
+    "36761737/e2e_faster_rcnn_X-101-32x8d-FPN_1x": "06_31_39.5MIHi1fZ",
+}
+_TRAINED_ON = "output/train/coco_2014_train%3Acoco_2014_valminusminival/generalized_rcnn"
 _PREFIXES = ("detectron2://", "catalog://", "torchvision://", "https://", "http://")
 
 
@@ -77,11 +94,20 @@ def _zoo_file(name: str, address: str) -> str:
 
 
 def _catalog(name: str, address: str) -> str:
-    wanted = name.removeprefix("ImageNetPretrained/")
-    if wanted == name or wanted not in _IMAGENET:
-        near = ", ".join(f"catalog://ImageNetPretrained/{n}" for n in _near(wanted, _IMAGENET))
-        raise ValueError(f"no weights are known as {address}; near it: {near}")
-    return _DETECTRON + _IMAGENET[wanted]
+    folder, _, wanted = name.partition("/")
+    if folder == "ImageNetPretrained" and wanted in _IMAGENET:
+        return _DETECTRON + _IMAGENET[wanted]
+    wanted = wanted.removeprefix("COCO/")
+    if folder == "Caffe2Detectron" and wanted in _DETECTORS:
+        run, _, model = wanted.partition("/")
+        trained = f"{run}/12_2017_baselines/{model}.yaml.{_DETECTORS[wanted]}"
+        return f"{_DETECTRON}{trained}/{_TRAINED_ON}/model_final.pkl"
+    if folder == "Caffe2Detectron":
+        prefix, known = "Caffe2Detectron/COCO", _DETECTORS
+    else:
+        prefix, known = "ImageNetPretrained", _IMAGENET
+    near = ", ".join(f"catalog://{prefix}/{n}" for n in _near(wanted, known))
+    raise ValueError(f"no weights are known as {address}; near it: {near}")
 
 
 def _torchvision(name: str, address: str) -> str:

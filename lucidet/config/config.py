@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import IO, Any
 
@@ -18,7 +18,7 @@ import yaml
 
 from lucidet.config import safe_yaml
 from lucidet.config.files import BASE_KEY, ConfigContent, read_config
-from lucidet.config.suggestions import UnknownKeyError, mistaken_for, unknown_key
+from lucidet.config.suggestions import UnknownKeyError, mistaken_for, unknown_key, unknown_keys
 from lucidet.config.tree import DEFAULT, TrackedNode, state_of
 from lucidet.config.values import check_valid, coerce, decode, to_yaml
 
@@ -33,6 +33,10 @@ _DECLARING_FUNCTION = re.compile(r"(add|extend|update)\w*_(config|cfg)")
 _OWN_KEY_HINT = (
     "\nIf it is a key of your own, set it in a function named add_..._config(cfg), or put it in a "
     "section of your own (cfg.MINE = CfgNode()), or call cfg.set_new_allowed(True) first."
+)
+_FOREIGN_KEYS_HINT = (
+    "\nTake what is not meant out of the file. Keys of your own code are declared before the file is "
+    "read: in a function named add_..._config(cfg), or by cfg.set_new_allowed(True)."
 )
 
 
@@ -148,6 +152,10 @@ class CfgNode(TrackedNode):
         if state_of(self).closed and dialect.is_dialect(content.values, self._known()):
             content = dialect.translate_and_tell(content, str(cfg_filename))
         _check_version(content, str(cfg_filename))
+        unknown = list(self._unknown(content.values))
+        if unknown:
+            where = {key: content.origins.get(key, str(cfg_filename)) for key in unknown}
+            raise unknown_keys(where, self._known(), str(cfg_filename), _FOREIGN_KEYS_HINT)
         self._merge(content.values, lambda key: content.origins.get(key, str(cfg_filename)))
 
     def merge_from_other_cfg(self, cfg_other: CfgNode | Mapping[str, Any]) -> None:
@@ -201,6 +209,19 @@ class CfgNode(TrackedNode):
             else:
                 value = coerce(copy.deepcopy(raw), old, self._path(name), origin(relative))
                 self._store(name, value, origin(relative))
+
+    def _unknown(self, new: Mapping[Any, Any], path: str = "") -> Iterator[str]:
+        """Yield the keys of `new` that merging it would refuse."""
+        root = self._root()
+        for name, value in new.items():
+            below = self._raw(name)
+            if name in self:
+                if isinstance(value, Mapping) and isinstance(below, CfgNode):
+                    yield from below._unknown(value, f"{path}{name}.")
+            elif isinstance(name, str) and not self.is_new_allowed():
+                key = self._path(name)
+                if not root.key_is_deprecated(key) and not root.key_is_renamed(key):
+                    yield f"{path}{name}"
 
     def _accepts(self, name: str, where: str) -> bool:
         """Return whether merging may bring the new key `name`; raise where it is unknown."""

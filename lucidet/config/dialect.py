@@ -17,7 +17,8 @@ from lucidet.config.values import coerce, decode
 
 logger = logging.getLogger(__name__)
 
-# one of these is enough; of the others two are needed, since one may be a slip (WEIGHT, WEIGHTS)
+# one of these is enough; of the others two are needed, since one may be a slip (WEIGHT, WEIGHTS),
+# and more than half of the keys that lucidet doesn't know
 _MARKS = frozenset(
     {
         "MODEL.BACKBONE.CONV_BODY",
@@ -53,7 +54,7 @@ def is_dialect(values: dict[str, Any], known: Collection[str]) -> bool:
     if not _MARKS.isdisjoint(given):
         return True
     theirs = [key for key in given if key in KEYS or _reason(key)]
-    return len(theirs) >= 2 and len(theirs) == len(given)
+    return len(theirs) >= 2 and 2 * len(theirs) > len(given)
 
 
 class Source:

@@ -18,6 +18,11 @@ def apply(source: Source, target: Target) -> None:
     neck = _backbone(source, target)
     detector = _detector(source, target, neck)
     target.set("MODEL.LEGACY_PLUS_ONE", True, "MODEL.META_ARCHITECTURE")
+    if detector not in ("ATSS", "RetinaNet"):
+        target.note(
+            f"a box is x2 - x1 wide in {detector}, and x2 - x1 + 1 in maskrcnn-benchmark: "
+            "MODEL.LEGACY_PLUS_ONE is for ATSS and RetinaNet; boxes differ by up to a pixel"
+        )
     if detector == "ATSS":
         _atss(source, target)
     elif detector == "FCOS":
@@ -150,13 +155,16 @@ def _neck(source: Source, target: Target, neck: str) -> None:
         "FPN-RETINANET": ["res3", "res4", "res5"],
     }[neck]
     target.set("MODEL.RESNETS.OUT_FEATURES", maps, body_key)
-    channels = (
-        source["MODEL.RESNETS.BACKBONE_OUT_CHANNELS"] or source["MODEL.BACKBONE.OUT_CHANNELS"]
-    )
+    key = "MODEL.RESNETS.BACKBONE_OUT_CHANNELS"
+    channels, older = source[key], source["MODEL.BACKBONE.OUT_CHANNELS"]
     if not neck.startswith("FPN"):
         return
+    if not source.gives(key) and older:
+        key, channels = "MODEL.BACKBONE.OUT_CHANNELS", older
     target.set("MODEL.FPN.IN_FEATURES", maps, body_key)
-    target.set("MODEL.FPN.OUT_CHANNELS", channels or 256, "MODEL.RESNETS.BACKBONE_OUT_CHANNELS")
+    target.set("MODEL.FPN.OUT_CHANNELS", channels, key)
+    if not source.gives(key):
+        target.note(f"{key} isn't given: the pyramid has {channels} channels, as there; 256 is usual")
     norm = "GN" if source["MODEL.FPN.USE_GN"] else ""
     target.set("MODEL.FPN.NORM", norm, "MODEL.FPN.USE_GN")
     if neck == "FPN-RETINANET":
@@ -207,6 +215,12 @@ def _fcos(source: Source, target: Target) -> None:
     fcos = "MODEL.FCOS"
     _foreground(source, target, f"{fcos}.NUM_CLASSES", f"{fcos}.NUM_CLASSES")
     target.copy(fcos, {**_DENSE_NAMES, "CENTER_SAMPLING_RADIUS": "CENTER_SAMPLING_RADIUS"})
+    # built into the authors' code
+    target.set(f"{fcos}.LEARN_SCALES", True, "MODEL.FCOS_ON")
+    target.set(f"{fcos}.LOSS_NORMALIZER", "batch", "MODEL.FCOS_ON")
+    target.note(
+        "the box loss counts all positive locations alike; there their centerness weights them"
+    )
     target.note(
         f"{fcos}.INFERENCE_TH is compared with the final score, which has the centerness in it; "
         "there with the class score alone"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from lucidet.config import safe_yaml
 
 BASE_KEY = "_BASE_"
+_CONFIGS = Path(__file__).parents[1] / "model_zoo" / "configs"
 
 Opener = Callable[[str], IO[str]]
 
@@ -52,7 +54,9 @@ def _read_one(filename: str, opener: Opener, named_by: str | None) -> ConfigCont
             text = file.read()
     except FileNotFoundError as error:
         where = f", which {named_by} names as {BASE_KEY}," if named_by else ""
-        raise FileNotFoundError(f"config file {filename}{where} does not exist") from error
+        raise FileNotFoundError(
+            f"config file {filename}{where} does not exist{_ours(filename)}"
+        ) from error
     except IsADirectoryError as error:
         raise ValueError(f"config file {filename} is a folder") from error
     except UnicodeDecodeError as error:
@@ -73,9 +77,21 @@ def _bases(content: ConfigContent, filename: str) -> list[str]:
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise ValueError(f"{where}: {BASE_KEY} must be a path or a list of paths, got {bases!r}")
     if any("://" in base for base in bases):
-        raise ValueError(f"{where}: {BASE_KEY} must be a file on this machine, got {bases}")
+        raise ValueError(
+            f"{where}: {BASE_KEY} must be a file on this machine, got {bases}; put a copy beside "
+            f"this file and name it{_ours(next(base for base in bases if '://' in base))}"
+        )
     folder = os.path.dirname(filename)
     return [os.path.normpath(os.path.join(folder, os.path.expanduser(base))) for base in bases]
+
+
+def _ours(base: str) -> str:
+    """Return where lucidet has a config of that name, to end a message; "" where it has none."""
+    folder, name = ["", *base.split("/")][-2:]
+    for candidate in (_CONFIGS / folder / name, _CONFIGS / name):
+        if candidate.is_file():
+            return f"; lucidet has one of that name: {candidate}"
+    return ""
 
 
 def merge_content(new: ConfigContent, into: ConfigContent) -> None:

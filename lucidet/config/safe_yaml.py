@@ -144,7 +144,11 @@ class _Survey:
                 continue
             name = str(key.value)
             if name in seen:
-                raise self._refuse(key, f"key {path}{name} again; it stands on line {seen[name]}")
+                raise self._refuse(
+                    key,
+                    f"key {path}{name} again; it stands on line {seen[name]}, and the two cannot "
+                    "both hold: keep one, or bring what is below them together",
+                )
             seen[name] = line
             self.lines[path + name] = line
             self.visit(value, f"{path}{name}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 # RES4_DILATION against RES5_DILATION is 0.92, BASE_LRR against BASE_LR 0.93, MAX_ITERS 0.94
 CLOSE = 0.84
@@ -34,6 +34,29 @@ def unknown_key(key: str, known: Sequence[str], where: str = "", hint: str = "")
     names = " or ".join(repr(name) for name in nearest_keys(key, known))
     text = f"unknown config key {key!r}" + (f"; did you mean {names}?" if names else "")
     return UnknownKeyError((f"{where}: " if where else "") + text + hint)
+
+
+def unknown_keys(
+    where: Mapping[str, str], known: Sequence[str], filename: str, hint: str
+) -> UnknownKeyError:
+    """Return one error for all unknown keys of a file.
+
+    Args:
+        where: file and line of each unknown key.
+        known: every key there is.
+        filename: of the file.
+        hint: what to do about them.
+    """
+    if len(where) == 1:
+        ((key, line),) = where.items()
+        return unknown_key(key, known, line, hint)
+    lines = []
+    for key, line in where.items():
+        near = " or ".join(nearest_keys(key, known))
+        lines.append(f"  {line}: {key}" + (f" (did you mean {near}?)" if near else ""))
+    return UnknownKeyError(
+        f"{filename} has {len(where)} unknown config keys:\n" + "\n".join(lines) + hint
+    )
 
 
 def nearest_keys(key: str, known: Iterable[str], limit: int = 3) -> list[str]:
