@@ -79,7 +79,7 @@ class Box2BoxTransform:
         _require_area(target_boxes, target_wh, "target_boxes")
         src_wh, target_wh = src_wh.clamp(min=_MIN_SIDE), target_wh.clamp(min=_MIN_SIDE)
         deltas = torch.cat([(target_xy - src_xy) / src_wh, torch.log(target_wh / src_wh)], dim=1)
-        return deltas * deltas.new_tensor(self.weights)
+        return deltas * _constants(self.weights, deltas)
 
     def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
         """Return the boxes (R, k * 4), XYXY, float32, that deltas make of `boxes`; not clipped.
@@ -91,7 +91,7 @@ class Box2BoxTransform:
         deltas = deltas.float()  # half precision can't hold pixels above 2048
         xy, wh = _center_and_size(boxes.to(deltas.dtype))
         xy, wh = xy[:, None], wh[:, None]  # (R, 1, 2)
-        scaled = deltas.unflatten(1, (-1, 4)) / deltas.new_tensor(self.weights)  # (R, k, 4)
+        scaled = deltas.unflatten(1, (-1, 4)) / _constants(self.weights, deltas)  # (R, k, 4)
         center = scaled[..., :2] * wh + xy
         half = 0.5 * (scaled[..., 2:].clamp(max=self.scale_clamp).exp() * wh)
         return torch.cat([center - half, center + half], dim=2).reshape(deltas.shape)
@@ -131,7 +131,7 @@ class Box2BoxTransformRotated:
         deltas = torch.cat(
             [(target_xy - src_xy) / src_wh, torch.log(target_wh / src_wh), turn], dim=1
         )
-        return deltas * deltas.new_tensor(self.weights)
+        return deltas * _constants(self.weights, deltas)
 
     def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
         """Return the boxes (R, k * 5) that deltas make of `boxes`; angles in -180 <= a < 180.
@@ -142,7 +142,7 @@ class Box2BoxTransformRotated:
         """
         boxes = boxes.to(deltas.dtype)[:, None]  # (R, 1, 5)
         xy, wh, angle = boxes.split([2, 2, 1], dim=2)
-        scaled = deltas.unflatten(1, (-1, 5)) / deltas.new_tensor(self.weights)
+        scaled = deltas.unflatten(1, (-1, 5)) / _constants(self.weights, deltas)
         return torch.cat(
             [
                 scaled[..., :2] * wh + xy,
@@ -205,6 +205,14 @@ class Box2BoxTransformLinear:
         return torch.cat([center - near, center + far], dim=2).reshape(deltas.shape)
 
 
+def _constants(values: Sequence[float], like: Tensor) -> Tensor:
+    """Return numbers as a tensor in the type and on the device of `like`.
+
+    In two steps: ``new_tensor`` waits until a GPU has done everything that was queued before.
+    """
+    return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
+
+
 def _center_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Return centres (R, 2) and sizes (R, 2) of XYXY boxes (R, 4)."""
     size = boxes[:, 2:] - boxes[:, :2]
@@ -264,11 +272,36 @@ def _dense_box_regression_loss(
     deltas = torch.cat(list(pred_anchor_deltas), dim=1)[image, row].float()  # (P, B)
     sources = torch.cat([a if isinstance(a, Tensor) else a.tensor for a in anchors])[row]
     targets = torch.stack(list(gt_boxes))[image, row]
+    return box_loss_sum(
+        box2box_transform, deltas, sources, targets, box_reg_loss_type, smooth_l1_beta
+    )
+
+
+def box_loss_sum(
+    transform: BoxCoder,
+    deltas: Tensor,
+    sources: Tensor,
+    targets: Tensor,
+    box_reg_loss_type: str = "smooth_l1",
+    smooth_l1_beta: float = 0.0,
+) -> Tensor:
+    """Return the sum of the regression loss over positives.
+
+    Args:
+        transform: between boxes and deltas.
+        deltas: (P, B), predicted.
+        sources: (P, B), anchors or proposals.
+        targets: (P, B), their objects.
+        box_reg_loss_type, smooth_l1_beta: see :func:`_dense_box_regression_loss`.
+
+    Raises:
+        ValueError: unknown loss type, or a source or target has no area.
+    """
     if box_reg_loss_type == "smooth_l1":
-        wanted = box2box_transform.get_deltas(sources, targets)
+        wanted = transform.get_deltas(sources, targets)
         return smooth_l1_loss(deltas, wanted, beta=smooth_l1_beta, reduction="sum")
     if box_reg_loss_type in _IOU_LOSSES:
-        predicted = box2box_transform.apply_deltas(deltas, sources)
+        predicted = transform.apply_deltas(deltas, sources)
         return _IOU_LOSSES[box_reg_loss_type](predicted, targets, reduction="sum")
     raise ValueError(
         f"unknown BBOX_REG_LOSS_TYPE {box_reg_loss_type!r}; it is one of smooth_l1, "

@@ -147,13 +147,15 @@ class ROIPooler(nn.Module):
         if len(x) == 1:
             return self.level_poolers[0](x[0], rois)
         # every box sits on one level: pool level by level, then put the rows back in order
-        members = [(levels == level).nonzero().squeeze(1) for level in range(len(x))]
+        # (the host of a GPU waits once, for the numbers of all levels)
+        numbers = torch.stack([(levels == level).sum() for level in range(len(x))]).tolist()
+        order = levels.argsort(stable=True)
+        members = order.split(numbers)
         pooled = [
             pooler(level, rois[index])
             for pooler, level, index in zip(self.level_poolers, x, members, strict=True)
         ]
-        order = torch.cat(members).argsort()
-        return torch.cat(pooled)[order]
+        return torch.cat(pooled)[order.argsort()]
 
 
 def _level_pooler(

@@ -16,7 +16,7 @@ def subsample_labels(
     """Draw up to `num_samples` labels, a given part of them positive.
 
     Too few positives: more negatives take their places. Too few of both: fewer samples. Where all
-    are taken nothing is random and they keep their order.
+    are taken nothing is random.
 
     Args:
         labels: (R,) int; -1 is ignored, `bg_label` negative, anything else positive.
@@ -25,24 +25,17 @@ def subsample_labels(
         bg_label: the label of background.
 
     Returns:
-        Indices into `labels` (int64) of the positives and of the negatives.
+        Indices into `labels` (int64) of the positives and of the negatives, each ascending.
 
     >>> pos, neg = subsample_labels(torch.tensor([1, -1, 0, 0]), 10, 0.5, bg_label=0)
     >>> pos.tolist(), neg.tolist()
     ([0], [2, 3])
     """
-    background = labels == bg_label
-    positive = ((labels != -1) & ~background).nonzero().squeeze(1)
-    negative = background.nonzero().squeeze(1)
-    positive = _draw(positive, int(num_samples * positive_fraction))
-    return positive, _draw(negative, num_samples - len(positive))
-
-
-def _draw(candidates: Tensor, count: int) -> Tensor:
-    """Return `count` of the candidates without repetition, or all, in order, if fewer."""
-    if len(candidates) <= count:
-        return candidates
-    return candidates[torch.randperm(len(candidates), device=candidates.device)[:count]]
+    positive, negative = subsample_masks(labels, num_samples, positive_fraction, bg_label)
+    # the host of a GPU waits once, for both numbers together
+    num_positive, num_negative = torch.stack([positive.sum(), negative.sum()]).tolist()
+    order = torch.where(positive, 0, torch.where(negative, 1, 2)).argsort(stable=True)
+    return order[:num_positive], order[num_positive : num_positive + num_negative]
 
 
 def subsample_masks(

@@ -205,7 +205,7 @@ class ATSS(DenseDetector):
         labels = torch.stack(gt_labels)  # (N, R)
         positives = gather_positives(anchors, labels, gt_boxes, self.num_classes)
         central = centerness_of(positives.anchors, positives.objects)
-        count = mean_over_ranks(central.new_tensor(float(len(positives)))).clamp(min=1)
+        count = mean_over_ranks(central.new_full((), float(len(positives)))).clamp(min=1)
         weight = mean_over_ranks(central.sum()).clamp(min=1e-6)
 
         boxes = self.box2box_transform.apply_deltas(

@@ -285,7 +285,7 @@ class DenseDetector(Detector):
         count = float(max(positives, 1))
         if kind == "ema":
             return self._ema_update("loss_normalizer", count, initial_value)
-        return torch.tensor(count, device=self.device)
+        return torch.full((), count, device=self.device)
 
     @torch.no_grad()
     def _ema_update(

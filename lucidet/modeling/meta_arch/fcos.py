@@ -174,7 +174,7 @@ class FCOS(DenseDetector):
         centerness_sum = F.binary_cross_entropy_with_logits(
             positives.pick(pred_centerness), central, reduction="sum"
         )
-        self.metrics["num_pos_anchors"] = normalizer.new_tensor(len(positives) / len(gt_labels))
+        self.metrics["num_pos_anchors"] = normalizer.new_full((), len(positives) / len(gt_labels))
         return combine(
             {
                 "loss_fcos_cls": (cls_sum, normalizer, 1.0),

@@ -14,11 +14,7 @@ from lucidet.config import CfgNode, configurable
 from lucidet.modeling.anchor_generator import build_anchor_generator
 from lucidet.modeling.assigners import Assigner
 from lucidet.modeling.backbone import Backbone, build_backbone
-from lucidet.modeling.box_regression import (
-    Box2BoxTransform,
-    BoxCoder,
-    _dense_box_regression_loss,
-)
+from lucidet.modeling.box_regression import Box2BoxTransform, BoxCoder, box_loss_sum
 from lucidet.modeling.legacy import GrownObjects, LegacyBox2BoxTransform
 from lucidet.modeling.matcher import Matcher
 from lucidet.modeling.meta_arch.build import META_ARCH_REGISTRY
@@ -160,16 +156,15 @@ class RetinaNet(DenseDetector):
         cls_sum = focal_loss_sum(
             pred_logits, labels, positives, self.focal_loss_alpha, self.focal_loss_gamma
         )
-        box_sum = _dense_box_regression_loss(
-            anchors,
+        box_sum = box_loss_sum(
             self.box2box_transform,
-            pred_anchor_deltas,
-            gt_boxes,
-            (labels >= 0) & (labels < self.num_classes),
-            box_reg_loss_type=self.box_reg_loss_type,
-            smooth_l1_beta=self.smooth_l1_beta,
+            positives.pick(pred_anchor_deltas),
+            positives.anchors,
+            positives.objects,
+            self.box_reg_loss_type,
+            self.smooth_l1_beta,
         )
-        self.metrics["num_pos_anchors"] = normalizer.new_tensor(len(positives) / len(gt_labels))
+        self.metrics["num_pos_anchors"] = normalizer.new_full((), len(positives) / len(gt_labels))
         return combine(
             {"loss_cls": (cls_sum, normalizer, 1.0), "loss_box_reg": (box_sum, normalizer, 1.0)}
         )

@@ -110,14 +110,19 @@ def keep_best(
     if score_thresh > 0:
         finite &= all_logits.sigmoid() >= score_thresh
     all_boxes = all_boxes.where(finite[..., None], 0.0)  # without area: dropped below
-    results = []
+    clipped, usable = [], []
     for image, image_size in enumerate(image_sizes):
         candidates = Boxes(all_boxes[image])
         probe("rpn.decode", image=image, boxes=candidates, logits=all_logits[image], levels=levels)
         candidates.clip(image_size)
-        usable = candidates.nonempty(threshold=min_box_size).nonzero().squeeze(1)
-        scores = all_logits[image]
-        candidates, scores, level = candidates[usable], scores[usable], levels[usable]
+        clipped.append(candidates)
+        usable.append(candidates.nonempty(threshold=min_box_size))
+    chosen = _rows_of(usable)
+    results = []
+    for image, image_size in enumerate(image_sizes):
+        rows = chosen[image]
+        candidates, scores = clipped[image][rows], all_logits[image, rows]
+        level = levels[rows]
         probe("rpn.candidates", image=image, boxes=candidates.tensor, scores=scores, levels=level)
         # boxes of different levels never suppress each other
         ranked = scores.sigmoid() if rank_probabilities else scores
@@ -134,6 +139,15 @@ def keep_best(
         )
         results.append(result)
     return results
+
+
+def _rows_of(masks: Sequence[Tensor]) -> list[Tensor]:
+    """Return where each mask (K,) is True, ascending; the host of a GPU waits once for all."""
+    if not masks:
+        return []
+    together = torch.stack(list(masks))  # (N, K)
+    order = (~together).argsort(dim=1, stable=True)
+    return [row[:count] for row, count in zip(order, together.sum(dim=1).tolist(), strict=True)]
 
 
 def add_ground_truth_to_proposals(
