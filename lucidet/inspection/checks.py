@@ -1,21 +1,18 @@
-"""Faults that a trace shows: each check says what it means and what to try."""
+"""Faults that a trace shows: each check says what it means and what to try.
+
+:mod:`lucidet.inspection.check_rules` holds what each looks at.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from lucidet.inspection.page import PageData, whole
-from lucidet.inspection.trace import Event, Thinned, Trace, statistics
+from lucidet.inspection.check_rules import RULES, not_finite
+from lucidet.inspection.page import PageData
+from lucidet.inspection.trace import Trace
 
 __all__ = ["CHECKS", "Finding", "run_checks"]
-
-#: means of ImageNet in 0..255, red first
-IMAGENET_RGB = (123.675, 116.28, 103.53)
 
 #: name -> (what it means, what to try)
 CHECKS: dict[str, tuple[str, str]] = {
@@ -101,215 +98,15 @@ class Finding:
         return {**asdict(self), "meaning": meaning, "remedy": remedy}
 
 
-Found = Iterator[tuple[str, str]]
-
-
 def run_checks(trace: Trace) -> list[Finding]:
     """Return what all checks find, in the order of the stages."""
     page = PageData(trace)
     findings = []
     for place, event in enumerate(trace.events):
-        for check in _BY_STAGE.get(event.name, []):
+        for check in RULES.get(event.name, []):
             findings += [
                 Finding(name, event.name, place, message)
                 for name, message in check(trace, event, page)
             ]
-    findings += _not_finite(trace)
+    findings += [Finding("not-finite", *found) for found in not_finite(trace)]
     return sorted(findings, key=lambda f: f.event)
-
-
-def _limit(trace: Trace, name: str) -> Any:
-    return (trace.context.get("limits") or {}).get(name)
-
-
-def _record(trace: Trace, event: Event, page: PageData) -> Found:
-    boxes, classes = page.annotated()
-    count = _limit(trace, "num_classes")
-    for i, label in enumerate(classes):
-        if count is not None and not 0 <= label < count:
-            yield (
-                "label-out-of-range",
-                f"object {i}: class {label}, but the model has classes 0..{count - 1}",
-            )
-    yield from _degenerate(boxes)
-
-
-def _degenerate(boxes: Tensor) -> Found:
-    for i, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
-        if not (x2 > x1 and y2 > y1):
-            yield (
-                "degenerate-box",
-                f"object {i}: [{x1:g}, {y1:g}, {x2:g}, {y2:g}] is {x2 - x1:g} x {y2 - y1:g} pixels",
-            )
-
-
-def _transform(trace: Trace, event: Event, page: PageData) -> Found:
-    boxes = event.get("boxes")
-    if boxes is None:
-        return
-    height, width = whole(event["image"]).shape[:2]
-    cropped = "Crop" in event["transform"]  # what a crop cuts off is outside by intention
-    for i, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
-        if not cropped and (x1 < -1 or y1 < -1 or x2 > width + 1 or y2 > height + 1):
-            yield (
-                "box-outside-image",
-                f"after {event['transform']}, object {i}: [{x1:.1f}, {y1:.1f}, {x2:.1f}, {y2:.1f}] "
-                f"in an image of {width} x {height}",
-            )
-    yield from _degenerate(boxes)
-
-
-def _batch(trace: Trace, event: Event, page: PageData) -> Found:
-    mean, std, order = (_limit(trace, k) for k in ("pixel_mean", "pixel_std", "format"))
-    if not mean or len(mean) != 3:
-        return
-    known = IMAGENET_RGB if order == "RGB" else IMAGENET_RGB[::-1]
-    scale = 1 / 255 if max(mean) <= 1.0 else 1.0
-    off = max(abs(m - k * scale) for m, k in zip(mean, known, strict=True)) / scale
-    swapped = max(abs(m - k * scale) for m, k in zip(mean, known[::-1], strict=True)) / scale
-    if swapped < 1.5 < off:
-        yield (
-            "image-statistics",
-            f"images are {order}, but PIXEL_MEAN {[round(m, 3) for m in mean]} are ImageNet's "
-            "means in the opposite order",
-        )
-    height, width = event["image_sizes"][0]
-    pixels = whole(event["images"])[0, :, :height, :width].double()
-    raw = pixels * torch.tensor(std).view(-1, 1, 1) + torch.tensor(mean).view(-1, 1, 1)
-    largest = float(raw.max())
-    if max(mean) <= 1.0 < largest / 2 and largest > 20:
-        yield (
-            "image-statistics",
-            f"pixels reach {largest:.0f}, but PIXEL_MEAN {[round(m, 3) for m in mean]} are of "
-            "images in 0..1",
-        )
-    elif max(mean) > 20 and largest <= 1.5:
-        yield (
-            "image-statistics",
-            f"pixels reach only {largest:.2f}, but PIXEL_MEAN {[round(m, 1) for m in mean]} are of "
-            "images in 0..255",
-        )
-    elif max(mean) > 20 and max(std) < 1:
-        yield (
-            "image-statistics",
-            f"PIXEL_STD {[round(s, 3) for s in std]} are of images in 0..1, PIXEL_MEAN of 0..255: "
-            f"the batch deviates by {float(pixels.std()):.0f}",
-        )
-
-
-def _assignment(trace: Trace, event: Event, page: PageData) -> Found:
-    from lucidet.inspection.panels_assign import level_ious
-
-    objects = whole(event["gt_boxes"])
-    if len(objects) == 0:
-        return
-    levels = [whole(level) for level in event["anchors"]]
-    labels, matched = whole(event["labels"]), whole(event["matched_idxs"])
-    best = level_ious(objects, levels).amax(dim=1)
-    counts = torch.bincount(matched[labels == 1], minlength=len(objects))
-    for i, (count, iou) in enumerate(zip(counts.tolist(), best.tolist(), strict=True)):
-        if iou == 0:
-            yield "object-without-anchor", f"object {i}, {_size(objects[i])}: highest IoU 0"
-        if count == 0:
-            yield (
-                "object-without-positive",
-                f"object {i}, {_size(objects[i])}: no positive anchor; highest IoU {iou:.3f}",
-            )
-    classes, count = event.get("gt_classes"), _limit(trace, "num_classes")
-    if classes is not None and count is not None:
-        for i, label in enumerate(classes.tolist()):
-            if not 0 <= label < count:
-                yield "label-out-of-range", f"object {i}: class {label} of 0..{count - 1}"
-
-
-def _size(box: Tensor) -> str:
-    return f"{float(box[2] - box[0]):.0f} x {float(box[3] - box[1]):.0f} pixels"
-
-
-def _term(trace: Trace, event: Event, page: PageData) -> Found:
-    if float(event["normalizer"]) == 0:
-        yield "zero-normalizer", f"{event['name']}: {float(event['sum']):g} / 0"
-
-
-def _gradients(trace: Trace, event: Event, page: PageData) -> Found:
-    for what, wanted in (("no gradient", None), ("a gradient of exactly 0", 0.0)):
-        names = [name for name, _, _, grad in event["rows"] if grad == wanted]
-        if names:
-            some = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-            yield "parameter-without-gradient", f"{len(names)} with {what}: {some}"
-
-
-def _proposals(trace: Trace, event: Event, page: PageData) -> Found:
-    limit = (_limit(trace, "proposals") or {}).get(trace.context.get("mode"))
-    if limit and len(event["boxes"]) >= limit:
-        lowest = float(event["logits"][-1].sigmoid())
-        yield (
-            "topk-saturated",
-            f"all {limit} proposals that may stay; the last one has objectness {lowest:.3f}",
-        )
-
-
-def _candidates(trace: Trace, event: Event, page: PageData) -> Found:
-    limit, count = _limit(trace, "candidates"), len(event["boxes"])
-    if limit and count >= limit:
-        yield "topk-saturated", f"{count} candidates; at most {limit} may come from a level"
-
-
-def _detections(trace: Trace, event: Event, page: PageData) -> Found:
-    limit, count = _limit(trace, "detections"), len(event["boxes"])
-    if limit and count >= limit > 0:
-        lowest = float(event["scores"].min())
-        yield (
-            "topk-saturated",
-            f"all {limit} detections that may stay (TEST.DETECTIONS_PER_IMAGE); the last one has "
-            f"score {lowest:.3f}",
-        )
-    found = set(event["classes"].tolist())
-    real = set(page.annotated()[1])
-    if count >= 5 and len(found) == 1 and found != real and (_limit(trace, "num_classes") or 2) > 1:
-        yield "one-class", f"{count} detections, all {page.class_name(found.pop())}"
-
-
-def _not_finite(trace: Trace) -> list[Finding]:
-    """Return the first event with a value that is NaN or infinite."""
-    for place, event in enumerate(trace.events):
-        for name, value in _tensors(event.values):
-            stats = value.stats if isinstance(value, Thinned) else _quick(value)
-            if stats["nan"] or stats["inf"]:
-                message = f"{name}: {int(stats['nan'])} NaN, {int(stats['inf'])} infinite values"
-                return [Finding("not-finite", event.name, place, message)]
-    return []
-
-
-def _quick(value: Tensor) -> dict[str, float]:
-    if not value.is_floating_point() or bool(value.isfinite().all()):
-        return {"nan": 0, "inf": 0}
-    return statistics(value)
-
-
-def _tensors(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (path, tensor) of all tensors in an event's values."""
-    if isinstance(value, Tensor | Thinned):
-        yield path, value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _tensors(item, f"{path}[{key}]" if path else str(key))
-    elif isinstance(value, list):
-        for i, item in enumerate(value):
-            yield from _tensors(item, f"{path}[{i}]")
-
-
-Check = Callable[[Trace, Event, PageData], Found]
-
-_BY_STAGE: dict[str, list[Check]] = {
-    "input.read": [_record],
-    "input.transform": [_transform],
-    "input.batch": [_batch],
-    "rpn.assign": [_assignment],
-    "dense.assign": [_assignment],
-    "loss.term": [_term],
-    "loss.gradients": [_gradients],
-    "rpn.proposals": [_proposals],
-    "dense.candidates": [_candidates],
-    "detections.final": [_detections],
-}

@@ -157,8 +157,14 @@ def sample(page: PageData, event: Event) -> list[Block]:
 
 def atss(page: PageData, event: Event) -> list[Block]:
     """Per object the candidates' IoUs, their mean and deviation, and who passes."""
-    candidates, ious = whole(event["candidates"]), whole(event["ious"])
-    positive = whole(event["positive"])
+    blocks = [_thresholds_table(event)]
+    if "anchors.grid" in page.trace:
+        blocks.insert(0, _candidates_figure(page, event))
+    return blocks
+
+
+def _thresholds_table(event: Event) -> Block:
+    ious, positive = whole(event["ious"]), whole(event["positive"])
     thresholds = whole(event["thresholds"])
     rows = []
     for m in range(len(ious)):
@@ -178,16 +184,13 @@ def atss(page: PageData, event: Event) -> list[Block]:
             ]
         )
     head = ["object", "candidates", "mean IoU", "deviation", "threshold", "best", "reach it"]
-    blocks = [
-        table(
-            [*head, "centre outside", "positive"],
-            rows,
-            "threshold = mean + deviation of the candidates' IoUs",
-            groups=range(len(rows)),
-        )
-    ]
-    if "anchors.grid" not in page.trace:
-        return blocks
+    caption = "threshold = mean + deviation of the candidates' IoUs"
+    return table([*head, "centre outside", "positive"], rows, caption, groups=range(len(rows)))
+
+
+def _candidates_figure(page: PageData, event: Event) -> Block:
+    candidates, ious = whole(event["candidates"]), whole(event["ious"])
+    positive = whole(event["positive"])
     anchors = torch.cat([whole(level) for level in page.trace["anchors.grid"]["anchors"]])
     key, size = page.resized()
     layers = []
@@ -205,4 +208,4 @@ def atss(page: PageData, event: Event) -> list[Block]:
     if following:
         objects = whole(following[0]["gt_boxes"])
         layers.append(page.objects_layer(objects, page.gt_classes(following[0])))
-    return [figure(key, size, layers, "Candidates of the objects"), *blocks]
+    return figure(key, size, layers, "Candidates of the objects")

@@ -10,7 +10,14 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from lucidet.inspection import panels_assign, panels_heads, panels_input, panels_loss
+from lucidet.inspection import (
+    panels_assign,
+    panels_boxes,
+    panels_heads,
+    panels_input,
+    panels_loss,
+    panels_regions,
+)
 from lucidet.inspection.checks import Finding, run_checks
 from lucidet.inspection.draw import Block, number, table, text
 from lucidet.inspection.page import PageData
@@ -27,18 +34,9 @@ PANELS: dict[str, Panel] = {
     for module, names in {
         panels_input: ("config", "model", "read", "transform", "batch", "features", "anchors"),
         panels_assign: ("assign", "sample", "atss"),
-        panels_heads: (
-            "dense_head",
-            "boxes",
-            "rpn_nms",
-            "roi_assign",
-            "roi_sample",
-            "roi_levels",
-            "roi_pool",
-            "roi_head",
-            "final_nms",
-            "final",
-        ),
+        panels_heads: ("dense_head", "roi_head"),
+        panels_boxes: ("boxes", "rpn_nms", "final_nms", "final"),
+        panels_regions: ("roi_assign", "roi_sample", "roi_levels", "roi_pool"),
         panels_loss: ("losses", "gradients", "optimizer"),
     }.items()
     for name in names

@@ -79,16 +79,7 @@ def load_trace(path: Any) -> Trace:
                 f"no trace at {path}: {file} is missing; `lucidet inspect ... --out DIR` writes "
                 "trace.safetensors and trace.json into DIR"
             )
-    try:
-        content = json.loads(json_file.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{json_file} is not JSON: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f'{json_file} is no trace: it lacks "format": "{FORMAT}"')
-    if content["version"] != VERSION:
-        raise ValueError(
-            f"{json_file} has version {content['version']}, expected {VERSION}; write it anew"
-        )
+    content = _read_content(json_file)
     tensors = load_file(str(tensor_file))
 
     def decode(value: Any) -> Any:
@@ -109,3 +100,17 @@ def load_trace(path: Any) -> Trace:
         for event in content["events"]
     ]
     return Trace(events, content["context"])
+
+
+def _read_content(json_file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(json_file.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{json_file} is not JSON: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f'{json_file} is no trace: it lacks "format": "{FORMAT}"')
+    if content["version"] != VERSION:
+        raise ValueError(
+            f"{json_file} has version {content['version']}, expected {VERSION}; write it anew"
+        )
+    return content

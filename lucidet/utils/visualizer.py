@@ -14,6 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from lucidet.utils.box_labels import (
+    Plate,
+    corners,
+    free_place,
+    metadata_value,
+    text_labels,
+    to_array,
+)
 from lucidet.utils.canvas import RGB, VisImage, to_rgb
 from lucidet.utils.colormap import colormap
 
@@ -29,41 +37,6 @@ class ColorMode(Enum):
     IMAGE = 0  # each class has its colour of the palette
     SEGMENTATION = 1  # each class has the colour that the metadata gives it (thing_colors)
     IMAGE_BW = 2  # as IMAGE, with everything outside the boxes grey
-
-
-def _metadata_value(metadata: Any, key: str) -> Any:
-    """Return a value of a Metadata, a dict or a namespace; None where it is not set."""
-    if metadata is None:
-        return None
-    getter = getattr(metadata, "get", None)
-    return getter(key, None) if callable(getter) else getattr(metadata, key, None)
-
-
-def _to_array(boxes: Any) -> np.ndarray:
-    """Return (R, 4) or (R, 5) float64 of Boxes, RotatedBoxes, a tensor or an array."""
-    boxes = getattr(boxes, "tensor", boxes)
-    if hasattr(boxes, "detach"):
-        boxes = boxes.detach().cpu().numpy()
-    array = np.asarray(boxes, dtype=np.float64)
-    if array.size == 0:
-        return array.reshape(0, 4)
-    if array.ndim != 2 or array.shape[1] not in (4, 5):
-        raise ValueError(f"boxes must have shape (R, 4) or, rotated, (R, 5), got {array.shape}")
-    return array
-
-
-def _corners(rotated_box: Sequence[float]) -> np.ndarray:
-    """Return (4, 2) corners of (x, y, w, h, degrees counter-clockwise), first the top left."""
-    x, y, w, h, angle = rotated_box
-    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-    offsets = np.array([[-w, -h], [w, -h], [w, h], [-w, h]]) / 2
-    return offsets @ np.array([[cos, -sin], [sin, cos]]) + (x, y)  # y points down
-
-
-def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    return max(width, 0.0) * max(height, 0.0)
 
 
 class Visualizer:
@@ -96,7 +69,7 @@ class Visualizer:
         self._default_font_size = max(11, round(side / 60))
         self._line_width = max(1, round(side / 330))
         # where labels stand already, in pixels of the picture
-        self._plates: list[tuple[float, float, float, float]] = []
+        self._plates: list[Plate] = []
 
     # ------------------------------------------------------------------------------ whole results
 
@@ -110,7 +83,7 @@ class Visualizer:
         boxes = predictions.pred_boxes if predictions.has("pred_boxes") else None
         scores = predictions.scores if predictions.has("scores") else None
         classes = predictions.pred_classes.tolist() if predictions.has("pred_classes") else None
-        labels = self._create_text_labels(classes, scores)
+        labels = text_labels(classes, scores, self._class_names())
         if self._instance_mode is ColorMode.IMAGE_BW:
             self._grey_outside(boxes)
         return self.overlay_instances(
@@ -136,7 +109,7 @@ class Visualizer:
         crowd = [a.get("iscrowd", 0) for a in annotations]
         return self.overlay_instances(
             boxes=np.asarray(boxes),
-            labels=self._create_text_labels(classes, None, crowd),
+            labels=text_labels(classes, None, self._class_names(), crowd),
             assigned_colors=self._class_colors(classes),
         )
 
@@ -160,7 +133,7 @@ class Visualizer:
         Raises:
             ValueError: labels or colours of another number than boxes.
         """
-        array = _to_array([] if boxes is None else boxes)
+        array = to_array([] if boxes is None else boxes)
         for what, given in (("labels", labels), ("assigned_colors", assigned_colors)):
             if given is not None and len(given) != len(array):
                 raise ValueError(f"there are {len(array)} boxes, but {len(given)} {what}")
@@ -250,7 +223,7 @@ class Visualizer:
         label: str | None = None,
     ) -> VisImage:
         """Outline the box (x, y, w, h, degrees counter-clockwise); its top edge is dashed."""
-        points = [tuple(p * self.output.scale) for p in _corners(rotated_box)]
+        points = [tuple(p * self.output.scale) for p in corners(rotated_box)]
         color = to_rgb(edge_color)
         dashed = line_style != "-"
         self.output.polyline([*points[1:], points[0]], color, alpha, self._line_width, dashed)
@@ -311,52 +284,16 @@ class Visualizer:
             return
         out = self.output
         if len(box) == 5:
-            corners = _corners(box.tolist())
-            box = np.concatenate([corners[0], corners.max(axis=0)])
-        x1, y1, _, y2 = box * out.scale
+            points = corners(box.tolist())
+            box = np.concatenate([points[0], points.max(axis=0)])
         size = self._default_font_size
-        width, height = out.text_size(text, size)
-        x = min(max(x1, 0.0), max(out.width - width, 0.0))
-        best, least = None, math.inf
-        for y in (y1 - height, y1, y1 + height, y2, y2 - height):
-            if y < 0 or y + height > out.height:
-                continue
-            plate = (x, y, x + width, y + height)
-            covered = sum(_overlap(plate, other) for other in self._plates)
-            if covered < least:
-                best, least = plate, covered
-            if covered == 0:
-                break
-        if best is None:  # taller than the picture, or its box lies outside
-            y = min(max(y1, 0.0), max(out.height - height, 0.0))
-            best = (x, y, x + width, y + height)
-        self._plates.append(best)
-        out.text(text, best[:2], color, size)
+        text_size = out.text_size(text, size)
+        place = free_place(box * out.scale, text_size, (out.width, out.height), self._plates)
+        self._plates.append(place)
+        out.text(text, place[:2], color, size)
 
-    def _create_text_labels(
-        self,
-        classes: Sequence[int] | None,
-        scores: Any,
-        is_crowd: Sequence[int] | None = None,
-    ) -> list[str] | None:
-        """Return "name 87%" for each instance, with what of it is known."""
-        names = _metadata_value(self.metadata, "thing_classes") or []
-        labels: list[str] | None = None
-        if classes is not None:
-            labels = [names[c] if 0 <= c < len(names) else str(c) for c in classes]
-        if scores is not None:
-            percent = [f"{float(score) * 100:.0f}%" for score in scores]
-            labels = (
-                percent
-                if labels is None
-                else [f"{name} {share}" for name, share in zip(labels, percent, strict=True)]
-            )
-        if labels is not None and is_crowd is not None:
-            labels = [
-                f"{label}|crowd" if crowd else label
-                for label, crowd in zip(labels, is_crowd, strict=True)
-            ]
-        return labels
+    def _class_names(self) -> Sequence[str] | None:
+        return metadata_value(self.metadata, "thing_classes")
 
     def _class_colors(self, classes: Sequence[int] | None) -> list[tuple[float, ...]] | None:
         """Return a colour in 0..1 for each instance, by its class."""
@@ -365,14 +302,14 @@ class Visualizer:
         palette = colormap(rgb=True, maximum=255)
         colors = None
         if self._instance_mode is ColorMode.SEGMENTATION:
-            colors = _metadata_value(self.metadata, "thing_colors")
+            colors = metadata_value(self.metadata, "thing_colors")
         chosen = palette if not colors else np.asarray(colors)
         return [tuple(np.asarray(chosen[c % len(chosen)]) / 255.0) for c in classes]
 
     def _grey_outside(self, boxes: Any) -> None:
         """Take the colour from all that no box covers."""
         grey = self.img.mean(axis=2, keepdims=True).astype(np.uint8).repeat(3, axis=2)
-        for x1, y1, x2, y2 in _to_array([] if boxes is None else boxes)[:, :4].tolist():
+        for x1, y1, x2, y2 in to_array([] if boxes is None else boxes)[:, :4].tolist():
             if all(map(math.isfinite, (x1, y1, x2, y2))):
                 rows = slice(max(round(y1), 0), max(round(y2), 0))
                 columns = slice(max(round(x1), 0), max(round(x2), 0))
