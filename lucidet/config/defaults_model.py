@@ -15,6 +15,9 @@ def add_backbone(_C: CN) -> None:
     # Pad images to multiples of this, pixels, for a ResNet without a pyramid (torchvision: 32);
     # 0: no padding. A pyramid pads by itself.
     _C.MODEL.BACKBONE.SIZE_DIVISIBILITY = 0
+    # Stages of a ResNet (res2 ... res5) that keep no activations at training but compute them
+    # anew in the backward pass: less memory, a third more time for each of them
+    _C.MODEL.BACKBONE.CHECKPOINT_STAGES = []
 
     _C.MODEL.RESNETS = CN()
     # Layers: 18, 34, 50, 101 or 152

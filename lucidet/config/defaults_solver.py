@@ -74,6 +74,12 @@ def _add_optimizer(_C: CN) -> None:
     _C.SOLVER.AMP.ENABLED = False
     # bf16 or fp16; "": bf16 where the device has it, else fp16
     _C.SOLVER.AMP.DTYPE = ""
+    # torch.compile backbone and convolutional heads for training steps; the first steps take
+    # minutes. Where that fails the log says why, and training goes on without
+    _C.SOLVER.COMPILE = False
+    # Memory format at training: "auto" is channels-last on a GPU with mixed precision, whose
+    # tensor cores want it. "on" and "off" decide for any device; on CPUs it is slower
+    _C.SOLVER.CHANNELS_LAST = "auto"
 
 
 def _add_watchers(_C: CN) -> None:

@@ -16,6 +16,7 @@ from lucidet.config import CfgNode
 from lucidet.layers import CNNBlockBase, ShapeSpec, get_norm
 from lucidet.modeling.backbone.backbone import Backbone, channels_of
 from lucidet.modeling.backbone.build import BACKBONE_REGISTRY
+from lucidet.modeling.backbone.checkpointing import checkpointed
 from lucidet.modeling.backbone.resnet_blocks import (
     BasicBlock,
     BasicStem,
@@ -69,6 +70,7 @@ class ResNet(Backbone):
         out_features: Sequence[str] | None = None,
         freeze_at: int = 0,
         size_divisibility: int = 0,
+        checkpoint_stages: Sequence[str] = (),
     ) -> None:
         """
         Args:
@@ -79,6 +81,8 @@ class ResNet(Backbone):
                 default: the last.
             freeze_at: see :meth:`freeze`.
             size_divisibility: images are padded to multiples of this; 0: not padded.
+            checkpoint_stages: names of stages ("res2", …) whose activations are computed anew in
+                the backward pass instead of kept; see :func:`checkpointed`.
 
         Raises:
             ValueError: an unknown name, or a stage without blocks.
@@ -107,6 +111,12 @@ class ResNet(Backbone):
             self.add_module(name, stage)
             built.append(name)
         self.stage_names = tuple(built)
+        if not set(checkpoint_stages) <= set(known[1 : 1 + len(stages)]):
+            raise ValueError(
+                f"MODEL.BACKBONE.CHECKPOINT_STAGES {list(checkpoint_stages)} must be some of the "
+                f"ResNet's stages {known[1 : 1 + len(stages)]}"
+            )
+        self.checkpoint_stages = frozenset(checkpoint_stages)
         if "linear" in wanted:
             assert num_classes is not None  # else the name would be unknown
             self.avgpool = nn.AdaptiveAvgPool2d(1)
@@ -140,7 +150,8 @@ class ResNet(Backbone):
         outputs = {"stem": self.stem(x)}
         x = outputs["stem"]
         for name, stage in zip(self.stage_names, self.stages, strict=True):
-            x = outputs[name] = stage(x)
+            keep_less = self.training and name in self.checkpoint_stages
+            x = outputs[name] = checkpointed(stage, x) if keep_less else stage(x)
         if "linear" in self._out_features:
             outputs["linear"] = self.linear(torch.flatten(self.avgpool(x), 1))
         # in the order of the net, finest first
@@ -327,6 +338,7 @@ def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
         out_features=resnets.OUT_FEATURES,
         freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
         size_divisibility=cfg.MODEL.BACKBONE.SIZE_DIVISIBILITY,
+        checkpoint_stages=cfg.MODEL.BACKBONE.CHECKPOINT_STAGES,
     )
 
 
