@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lucidet.bench.measure import Job, Sides
-from lucidet.bench.models import detector, pair, photo, record, targets
+from lucidet.bench.models import detector, pair, photo, record, sgd_step, targets
 from lucidet.modeling.optimize import InferenceTwin
 
 __all__ = ["JOBS"]
@@ -111,26 +111,13 @@ def training_pair(kind: str, quick: bool) -> tuple[Callable[[], Any], Callable[[
     images = [photo(height, width, seed) for seed in range(2)]
     inputs = [record(height, width, 7, 80, seed) for seed in range(2)]
     labelled = [{"boxes": b, "labels": c + shift} for b, c in boxes]
-    step_ours = _step(ours.train(), lambda: ours(inputs))
-    step_theirs = _step(theirs.train(), lambda: theirs([i / 255 for i in images], labelled))
+    step_ours = sgd_step(ours.train(), lambda: ours(inputs))
+    step_theirs = sgd_step(theirs.train(), lambda: theirs([i / 255 for i in images], labelled))
     step_ours.losses = lambda: _all_sampled(ours, lambda: ours(inputs))  # type: ignore[attr-defined]
     step_theirs.losses = lambda: _all_sampled(  # type: ignore[attr-defined]
         theirs, lambda: theirs([i / 255 for i in images], labelled)
     )
     return step_ours, step_theirs
-
-
-def _step(model: nn.Module, losses: Callable[[], dict[str, Tensor]]) -> Any:
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    # a rate of almost 0: weights stay those that were compared
-    optimizer = torch.optim.SGD(parameters, lr=1e-12, momentum=0.9, weight_decay=1e-4)
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        sum(losses().values()).backward()  # type: ignore[union-attr]
-        optimizer.step()
-
-    return step
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ that predicts is rescaled to a spread that gives about as many detections as a t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -206,3 +207,17 @@ def record(
     boxes, classes = targets(height, width, objects, num_classes, seed)
     instances = Instances((height, width), gt_boxes=Boxes(boxes), gt_classes=classes)
     return {"image": photo(height, width, seed), "instances": instances}
+
+
+def sgd_step(model: nn.Module, losses: Callable[[], dict[str, Tensor]]) -> Any:
+    """Return a call that does forward, backward and SGD."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    # a rate of almost 0: weights stay those that were compared
+    optimizer = torch.optim.SGD(parameters, lr=1e-12, momentum=0.9, weight_decay=1e-4)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        sum(losses().values()).backward()  # type: ignore[union-attr]
+        optimizer.step()
+
+    return step

@@ -13,7 +13,7 @@ import torch
 
 from lucidet.bench.jobs_parts import assignment_and_losses
 from lucidet.bench.measure import alternate
-from lucidet.bench.models import detector, photo
+from lucidet.bench.models import detector, photo, record, sgd_step
 from lucidet.modeling.optimize import InferenceTwin
 
 __all__ = ["plot_scaling"]
@@ -35,7 +35,7 @@ def plot_scaling(folder: Path, quick: bool = False, cpu_time: bool = False) -> P
         quick: tiny sizes, once each.
         cpu_time: count seconds on a core instead of those on the wall.
     """
-    rows = [*_inference(quick), *_losses(quick)]
+    rows = [*_inference(quick), *_losses(quick), *_steps(quick)]
     clock = time.process_time if cpu_time else time.perf_counter
     calls = [call for *_, call in rows]
     times = alternate(calls, 0, min_rounds=1 if quick else 3, clock=clock)
@@ -83,12 +83,30 @@ def _losses(quick: bool) -> Iterator[Row]:
             yield "classes: assignment and losses", name, classes, call
 
 
+def _steps(quick: bool) -> Iterator[Row]:
+    """Yield training steps of one image: forward, backward, SGD."""
+    for name in ARCHITECTURES:
+        model = detector(name).train()
+        for side in (64, 96) if quick else SIDES[:3]:
+            inputs = [record(side, side, 7, 80)]
+            yield "image area, pixels: training step", name, side * side, _step(model, inputs)
+        for classes in CLASSES[:1] if quick else CLASSES:
+            other = detector(name, num_classes=classes).train()
+            side = 64 if quick else SIDES[0]
+            inputs = [record(side, side, 7, classes)]
+            yield "classes: training step", name, classes, _step(other, inputs)
+
+
+def _step(model: Any, inputs: list[dict[str, Any]]) -> Callable[[], Any]:
+    return sgd_step(model, lambda: model(inputs))
+
+
 def _draw(points: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     axes_names = list(dict.fromkeys(point["axis"] for point in points))
-    figure = Figure(figsize=(10, 7), layout="constrained")
-    for axes, name in zip(figure.subplots(2, 2).flat, axes_names, strict=True):
+    figure = Figure(figsize=(14, 7), layout="constrained")
+    for axes, name in zip(figure.subplots(2, 3).T.flat, axes_names, strict=True):
         mine = [point for point in points if point["axis"] == name]
         for curve in dict.fromkeys(point["curve"] for point in mine):
             own = [(p["x"], p["seconds"] * 1000) for p in mine if p["curve"] == curve]
