@@ -2,15 +2,24 @@
 
 from lucidet.config.config import CfgNode, UnknownKeyError, get_cfg, global_cfg, set_global_cfg
 from lucidet.config.configurable import configurable
+from lucidet.utils.absent import absent
 
 CN = CfgNode
+
+_AS_YAML = "write the config as YAML, or build the model in Python"
+LazyCall = absent("LazyCall", "lazy configs", _AS_YAML)
+LazyConfig = absent("LazyConfig", "lazy configs", _AS_YAML)
+instantiate = absent("instantiate", "lazy configs", _AS_YAML)
 
 __all__ = [
     "CN",
     "CfgNode",
+    "LazyCall",
+    "LazyConfig",
     "UnknownKeyError",
     "configurable",
     "get_cfg",
     "global_cfg",
+    "instantiate",
     "set_global_cfg",
 ]

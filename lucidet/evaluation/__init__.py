@@ -9,12 +9,19 @@ from lucidet.evaluation.evaluator import (
 )
 from lucidet.evaluation.pascal_voc_evaluation import PascalVOCDetectionEvaluator
 from lucidet.evaluation.testing import flatten_results_dict, print_csv_format, verify_results
+from lucidet.utils.absent import absent
 
 __all__ = [
     "COCOEvaluator",
+    "COCOPanopticEvaluator",
+    "CityscapesInstanceEvaluator",
+    "CityscapesSemSegEvaluator",
     "DatasetEvaluator",
     "DatasetEvaluators",
+    "LVISEvaluator",
     "PascalVOCDetectionEvaluator",
+    "RotatedCOCOEvaluator",
+    "SemSegEvaluator",
     "flatten_results_dict",
     "inference_context",
     "inference_on_dataset",
@@ -22,3 +29,11 @@ __all__ = [
     "print_csv_format",
     "verify_results",
 ]
+
+# training scripts for boxes, too, import them: they are detectron2's tools/train_net.py
+COCOPanopticEvaluator = absent("COCOPanopticEvaluator", "panoptic segmentation")
+CityscapesInstanceEvaluator = absent("CityscapesInstanceEvaluator", "masks")
+CityscapesSemSegEvaluator = absent("CityscapesSemSegEvaluator", "semantic segmentation")
+LVISEvaluator = absent("LVISEvaluator", "LVIS", "evaluate its JSON with COCOEvaluator")
+RotatedCOCOEvaluator = absent("RotatedCOCOEvaluator", "rotated boxes")
+SemSegEvaluator = absent("SemSegEvaluator", "semantic segmentation")

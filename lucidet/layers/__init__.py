@@ -44,8 +44,10 @@ from lucidet.layers.wrappers import (
     nonzero_tuple,
     shapes_to_tensor,
 )
+from lucidet.utils.absent import absent
 
 __all__ = [
+    "ASPP",
     "BatchNorm2d",
     "CNNBlockBase",
     "Conv2d",
@@ -59,6 +61,7 @@ __all__ = [
     "ModulatedDeformConv",
     "NaiveSyncBatchNorm",
     "ROIAlign",
+    "ROIAlignRotated",
     "ShapeSpec",
     "batched_nms",
     "batched_nms_rotated",
@@ -82,10 +85,17 @@ __all__ = [
     "nms_rotated",
     "nonzero_tuple",
     "pairwise_iou_rotated",
+    "paste_masks_in_image",
     "roi_align",
+    "roi_align_rotated",
     "shapes_to_tensor",
     "sigmoid_focal_loss",
     "sigmoid_focal_loss_jit",
     "sigmoid_focal_loss_star",
     "smooth_l1_loss",
 ]
+
+ASPP = absent("ASPP", "semantic segmentation")
+ROIAlignRotated = absent("ROIAlignRotated", "rotated boxes")
+paste_masks_in_image = absent("paste_masks_in_image", "masks")
+roi_align_rotated = absent("roi_align_rotated", "rotated boxes")

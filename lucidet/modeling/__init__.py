@@ -32,46 +32,81 @@ from lucidet.modeling.proposal_generator import (
 from lucidet.modeling.roi_heads import (
     ROI_BOX_HEAD_REGISTRY,
     ROI_HEADS_REGISTRY,
+    ROI_KEYPOINT_HEAD_REGISTRY,
+    ROI_MASK_HEAD_REGISTRY,
+    BaseKeypointRCNNHead,
+    BaseMaskRCNNHead,
     FastRCNNOutputLayers,
     ROIHeads,
     StandardROIHeads,
     build_box_head,
+    build_keypoint_head,
+    build_mask_head,
     build_roi_heads,
 )
 from lucidet.modeling.test_time_augmentation import DatasetMapperTTA, GeneralizedRCNNWithTTA
+from lucidet.utils.absent import absent
+from lucidet.utils.registry import Registry
 
 __all__ = [
     "ANCHOR_GENERATOR_REGISTRY",
     "ATSS",
     "BACKBONE_REGISTRY",
-    "Backbone",
-    "DatasetMapperTTA",
-    "DenseDetector",
     "FCOS",
     "FPN",
+    "META_ARCH_REGISTRY",
+    "PROPOSAL_GENERATOR_REGISTRY",
+    "ROI_BOX_HEAD_REGISTRY",
+    "ROI_HEADS_REGISTRY",
+    "ROI_KEYPOINT_HEAD_REGISTRY",
+    "ROI_MASK_HEAD_REGISTRY",
+    "RPN_HEAD_REGISTRY",
+    "SEM_SEG_HEADS_REGISTRY",
+    "Backbone",
+    "BaseKeypointRCNNHead",
+    "BaseMaskRCNNHead",
+    "DatasetMapperTTA",
+    "DenseDetector",
     "FastRCNNOutputLayers",
     "GeneralizedRCNN",
     "GeneralizedRCNNWithTTA",
-    "META_ARCH_REGISTRY",
-    "PROPOSAL_GENERATOR_REGISTRY",
+    "MViT",
+    "PanopticFPN",
     "ProposalNetwork",
     "ROIHeads",
-    "RetinaNet",
-    "ROI_BOX_HEAD_REGISTRY",
-    "ROI_HEADS_REGISTRY",
-    "RPN_HEAD_REGISTRY",
     "ResNet",
     "ResNetBlockBase",
+    "RetinaNet",
+    "SemanticSegmentor",
     "ShapeSpec",
+    "SimpleFeaturePyramid",
     "StandardROIHeads",
+    "SwinTransformer",
+    "ViT",
     "build_anchor_generator",
     "build_backbone",
     "build_box_head",
+    "build_keypoint_head",
+    "build_mask_head",
     "build_model",
     "build_proposal_generator",
     "build_resnet_backbone",
     "build_roi_heads",
     "build_rpn_head",
+    "build_sem_seg_head",
     "detector_postprocess",
+    "get_vit_lr_decay_rate",
     "make_stage",
 ]
+
+SEM_SEG_HEADS_REGISTRY = Registry("SEM_SEG_HEADS")  # for heads of users
+PanopticFPN = absent("PanopticFPN", "panoptic segmentation")
+SemanticSegmentor = absent("SemanticSegmentor", "semantic segmentation")
+build_sem_seg_head = absent("build_sem_seg_head", "semantic segmentation")
+
+_BY_TIMM = "MODEL.BACKBONE.NAME 'build_timm_fpn_backbone' builds such backbones"
+MViT = absent("MViT", "lazy configs", _BY_TIMM)
+SimpleFeaturePyramid = absent("SimpleFeaturePyramid", "lazy configs", _BY_TIMM)
+SwinTransformer = absent("SwinTransformer", "lazy configs", _BY_TIMM)
+ViT = absent("ViT", "lazy configs", _BY_TIMM)
+get_vit_lr_decay_rate = absent("get_vit_lr_decay_rate", "lazy configs")

@@ -12,15 +12,22 @@ from lucidet.structures.boxes import (
 )
 from lucidet.structures.image_list import ImageList
 from lucidet.structures.instances import Instances
+from lucidet.structures.keypoints import Keypoints, heatmaps_to_keypoints
+from lucidet.structures.masks import BitMasks, PolygonMasks, ROIMasks, polygons_to_bitmask
 from lucidet.structures.rotated_boxes import RotatedBoxes
 from lucidet.structures.rotated_boxes import pairwise_iou as pairwise_iou_rotated
 
 __all__ = [
+    "BitMasks",
     "BoxMode",
     "Boxes",
     "ImageList",
     "Instances",
+    "Keypoints",
+    "PolygonMasks",
+    "ROIMasks",
     "RotatedBoxes",
+    "heatmaps_to_keypoints",
     "matched_boxlist_iou",
     "matched_pairwise_iou",
     "pairwise_intersection",
@@ -28,4 +35,5 @@ __all__ = [
     "pairwise_iou",
     "pairwise_iou_rotated",
     "pairwise_point_box_distance",
+    "polygons_to_bitmask",
 ]

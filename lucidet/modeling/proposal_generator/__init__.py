@@ -15,11 +15,13 @@ from lucidet.modeling.proposal_generator.rpn import (
     StandardRPNHead,
     build_rpn_head,
 )
+from lucidet.utils.absent import absent
 
 __all__ = [
     "PROPOSAL_GENERATOR_REGISTRY",
     "RPN",
     "RPN_HEAD_REGISTRY",
+    "RRPN",
     "StandardRPNHead",
     "add_ground_truth_to_proposals",
     "add_ground_truth_to_proposals_single_image",
@@ -27,3 +29,5 @@ __all__ = [
     "build_rpn_head",
     "find_top_rpn_proposals",
 ]
+
+RRPN = absent("RRPN", "rotated boxes")

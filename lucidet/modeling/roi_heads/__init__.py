@@ -7,6 +7,16 @@ from lucidet.modeling.roi_heads.box_head import (
 )
 from lucidet.modeling.roi_heads.cascade_rcnn import CascadeROIHeads
 from lucidet.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers, fast_rcnn_inference
+from lucidet.modeling.roi_heads.keypoint_head import (
+    ROI_KEYPOINT_HEAD_REGISTRY,
+    BaseKeypointRCNNHead,
+    build_keypoint_head,
+)
+from lucidet.modeling.roi_heads.mask_head import (
+    ROI_MASK_HEAD_REGISTRY,
+    BaseMaskRCNNHead,
+    build_mask_head,
+)
 from lucidet.modeling.roi_heads.roi_heads import (
     ROI_HEADS_REGISTRY,
     Res5ROIHeads,
@@ -15,18 +25,28 @@ from lucidet.modeling.roi_heads.roi_heads import (
     build_roi_heads,
     select_foreground_proposals,
 )
+from lucidet.utils.absent import absent
 
 __all__ = [
     "ROI_BOX_HEAD_REGISTRY",
     "ROI_HEADS_REGISTRY",
+    "ROI_KEYPOINT_HEAD_REGISTRY",
+    "ROI_MASK_HEAD_REGISTRY",
+    "BaseKeypointRCNNHead",
+    "BaseMaskRCNNHead",
     "CascadeROIHeads",
     "FastRCNNConvFCHead",
     "FastRCNNOutputLayers",
     "ROIHeads",
+    "RROIHeads",
     "Res5ROIHeads",
     "StandardROIHeads",
     "build_box_head",
+    "build_keypoint_head",
+    "build_mask_head",
     "build_roi_heads",
     "fast_rcnn_inference",
     "select_foreground_proposals",
 ]
+
+RROIHeads = absent("RROIHeads", "rotated boxes")

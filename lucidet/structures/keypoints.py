@@ -1,0 +1,10 @@
+"""Keypoints, which lucidet does not have: names for programs that import them beside boxes."""
+
+from __future__ import annotations
+
+from lucidet.utils.absent import absent
+
+__all__ = ["Keypoints", "heatmaps_to_keypoints"]
+
+Keypoints = absent("Keypoints", "keypoints")
+heatmaps_to_keypoints = absent("heatmaps_to_keypoints", "keypoints")

@@ -1,0 +1,12 @@
+"""Masks, which lucidet does not have: names for programs that import them beside boxes."""
+
+from __future__ import annotations
+
+from lucidet.utils.absent import absent
+
+__all__ = ["BitMasks", "PolygonMasks", "ROIMasks", "polygons_to_bitmask"]
+
+BitMasks = absent("BitMasks", "masks")
+PolygonMasks = absent("PolygonMasks", "masks")
+ROIMasks = absent("ROIMasks", "masks")
+polygons_to_bitmask = absent("polygons_to_bitmask", "masks")
