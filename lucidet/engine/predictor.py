@@ -60,6 +60,11 @@ class DefaultPredictor:
         if self.input_format not in ("RGB", "BGR"):
             raise ValueError(f"INPUT.FORMAT must be RGB or BGR, got {self.input_format!r}")
 
+    @property
+    def transform_gen(self) -> T.Augmentation:
+        """What `aug` was called in detectron2 before 0.3."""
+        return self.aug
+
     def __call__(self, original_image: np.ndarray) -> dict[str, Any]:
         """Detect in one image.
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from types import EllipsisType
 from typing import Protocol
 
 import torch
@@ -250,7 +251,7 @@ def _dense_box_regression_loss(
     box2box_transform: BoxCoder,
     pred_anchor_deltas: Sequence[Tensor],
     gt_boxes: Sequence[Tensor],
-    fg_mask: Tensor,
+    fg_mask: Tensor | EllipsisType,
     box_reg_loss_type: str = "smooth_l1",
     smooth_l1_beta: float = 0.0,
 ) -> Tensor:
@@ -261,15 +262,18 @@ def _dense_box_regression_loss(
         box2box_transform: between boxes and deltas.
         pred_anchor_deltas: per level (N, R_l, B).
         gt_boxes: per image (R, B), the object of each anchor; read where `fg_mask` is True.
-        fg_mask: (N, R) bool.
+        fg_mask: (N, R) bool, or ``...`` where all are positives.
         box_reg_loss_type: "smooth_l1" on the deltas; "giou", "diou" or "ciou" on the boxes.
         smooth_l1_beta: where L1 begins; 0 is plain L1.
 
     Raises:
         ValueError: unknown loss type, or a positive's anchor or object has no area.
     """
+    all_deltas = torch.cat(list(pred_anchor_deltas), dim=1)  # (N, R, B)
+    if not isinstance(fg_mask, Tensor):
+        fg_mask = torch.ones_like(all_deltas[..., 0], dtype=torch.bool)
     image, row = fg_mask.nonzero(as_tuple=True)  # (P,) each
-    deltas = torch.cat(list(pred_anchor_deltas), dim=1)[image, row].float()  # (P, B)
+    deltas = all_deltas[image, row].float()  # (P, B)
     sources = torch.cat([a if isinstance(a, Tensor) else a.tensor for a in anchors])[row]
     targets = torch.stack(list(gt_boxes))[image, row]
     return box_loss_sum(

@@ -33,6 +33,18 @@ def _check_method(method: str) -> None:
         raise ValueError(f"warm-up method is 'constant' or 'linear', got {method!r}")
 
 
+def _get_warmup_factor_at_iter(
+    method: str, iter: int, warmup_iters: int, warmup_factor: float
+) -> float:
+    """Return the factor of the warm-up at an iteration: 1 from `warmup_iters` on."""
+    _check_method(method)
+    if iter >= warmup_iters:
+        return 1.0
+    if method == "constant":
+        return warmup_factor
+    return warmup_factor + (1 - warmup_factor) * iter / warmup_iters
+
+
 class WarmupParamScheduler(CompositeParamScheduler):
     """Puts a warm-up before `scheduler`.
 
@@ -136,12 +148,9 @@ class _WarmupLR(LRScheduler):
         return [base * warmup * decay for base in self.base_lrs]
 
     def _warmup(self) -> float:
-        """Return the factor of the warm-up: 1 from `warmup_iters` on."""
-        if self.last_epoch >= self.warmup_iters:
-            return 1.0
-        if self.warmup_method == "constant":
-            return self.warmup_factor
-        return self.warmup_factor + (1 - self.warmup_factor) * self.last_epoch / self.warmup_iters
+        return _get_warmup_factor_at_iter(
+            self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor
+        )
 
     def _decay(self) -> float:
         raise NotImplementedError

@@ -13,8 +13,10 @@ from lucidet.modeling.backbone.mobilenet import (
     build_mobilenet_fpn_backbone,
 )
 from lucidet.modeling.backbone.resnet import (
+    BasicBlock,
     BasicStem,
     BottleneckBlock,
+    DeformBottleneckBlock,
     ResNet,
     ResNetBlockBase,
     build_resnet_backbone,
@@ -30,8 +32,10 @@ __all__ = [
     "BACKBONE_REGISTRY",
     "FPN",
     "Backbone",
+    "BasicBlock",
     "BasicStem",
     "BottleneckBlock",
+    "DeformBottleneckBlock",
     "MobileNetV3",
     "ResNet",
     "ResNetBlockBase",

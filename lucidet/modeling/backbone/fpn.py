@@ -196,6 +196,12 @@ def _strides(shapes: dict[str, ShapeSpec], in_features: Sequence[str]) -> list[i
     return [shapes[name].stride or 0 for name in in_features]
 
 
+def _assert_strides_are_log2_contiguous(strides: Sequence[int]) -> None:
+    """Raise ValueError unless each stride is twice the one before; users' pyramids call it."""
+    if any(b != 2 * a for a, b in itertools.pairwise(strides)):
+        raise ValueError(f"strides {list(strides)}: each must be twice the one before")
+
+
 def _levels(strides: list[int], in_features: Sequence[str], given: Sequence[int]) -> list[int]:
     """Return the `given` levels, else log2 of the strides, which must double each time."""
     if given:

@@ -191,6 +191,7 @@ class ResNet(Backbone):
     def make_stage(
         block_class: type[CNNBlockBase],
         num_blocks: int,
+        first_stride: int | None = None,
         *,
         in_channels: int,
         out_channels: int,
@@ -201,6 +202,8 @@ class ResNet(Backbone):
         Args:
             block_class: a subclass of `CNNBlockBase`.
             num_blocks: how many.
+            first_stride: the first block's stride, of which the others have 1; or give
+                ``stride_per_block``.
             in_channels: of the first block; the others take `out_channels`.
             out_channels: of every block.
             kwargs: given to every block; under ``NAME_per_block`` stands a list with block i's
@@ -216,6 +219,8 @@ class ResNet(Backbone):
         [(8, 2), (16, 1)]
         """
         suffix = "_per_block"
+        if first_stride is not None:
+            kwargs = {"stride_per_block": [first_stride] + [1] * (num_blocks - 1), **kwargs}
         shared = {key: value for key, value in kwargs.items() if not key.endswith(suffix)}
         own = {
             key.removesuffix(suffix): value for key, value in kwargs.items() if key not in shared

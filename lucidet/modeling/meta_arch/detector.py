@@ -98,13 +98,17 @@ class Detector(nn.Module):
         self.class_map = checked_class_map(class_map, self._num_classes).to(self.device)
         self.own_classes = inverse_class_map(self.class_map)
 
+    def _move_to_current_device(self, x: Tensor) -> Tensor:
+        """Return `x` where the model is; overridden `preprocess_image`s call it."""
+        return x.to(self.device, non_blocking=True)
+
     def preprocess_image(self, batched_inputs: Sequence[Record]) -> ImageList:
         """Return the images normalised and padded to one size, on the model's device.
 
         Args:
             batched_inputs: each with `image` (C, H, W), 0..255, channels as in INPUT.FORMAT.
         """
-        images = [record["image"].to(self.device, non_blocking=True) for record in batched_inputs]
+        images = [self._move_to_current_device(record["image"]) for record in batched_inputs]
         batch = normalized_batch(
             images,
             self.pixel_mean,

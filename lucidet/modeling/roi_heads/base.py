@@ -54,6 +54,10 @@ class ROIHeads(nn.Module):
     `metrics` holds the last training step's mean numbers of sampled proposals an image.
     """
 
+    #: what forwards written for detectron2 ask; a subclass with such heads sets them
+    mask_on = False
+    keypoint_on = False
+
     @configurable
     def __init__(
         self,
@@ -210,6 +214,17 @@ class ROIHeads(nn.Module):
     ) -> list[Instances]:
         """Add what a head predicts for given boxes; heads for boxes only have nothing to add."""
         return instances
+
+    def _forward_mask(
+        self, features: dict[str, Tensor], instances: list[Instances]
+    ) -> dict[str, Tensor] | list[Instances]:
+        """Return no losses at training, `instances` as they are at test: there is no such head.
+
+        Forwards written for detectron2 call it (and :meth:`_forward_keypoint`) in any case.
+        """
+        return {} if self.training else instances
+
+    _forward_keypoint = _forward_mask
 
     def _targets_needed(self, targets: list[Instances] | None) -> list[Instances]:
         if targets is None:

@@ -388,5 +388,9 @@ def classification_metrics(
     }
 
 
+#: detectron2's name, for `losses` written for it; returns the numbers instead of storing them
+_log_classification_stats = classification_metrics
+
+
 def _cat_or_empty(tensors: list[Tensor], empty: Tensor) -> Tensor:
     return cat(tensors) if tensors else empty
