@@ -6,6 +6,7 @@ from lucidet.data.build import (
     build_detection_test_loader,
     build_detection_train_loader,
     get_detection_dataset_dicts,
+    load_proposals_into_dataset,
     print_instances_class_histogram,
 )
 from lucidet.data.catalog import DatasetCatalog, Metadata, MetadataCatalog
@@ -31,6 +32,7 @@ __all__ = [
     "build_detection_train_loader",
     "datasets",
     "get_detection_dataset_dicts",
+    "load_proposals_into_dataset",
     "print_instances_class_histogram",
     "samplers",
     "transforms",

@@ -29,6 +29,7 @@ from lucidet.data.samplers import (
     RepeatFactorTrainingSampler,
     TrainingSampler,
 )
+from lucidet.utils.absent import absent
 from lucidet.utils.comm import get_rank, get_world_size
 from lucidet.utils.env import seed_all_rng
 
@@ -36,14 +37,19 @@ __all__ = [
     "build_batch_data_loader",
     "build_detection_test_loader",
     "build_detection_train_loader",
+    "filter_images_with_few_keypoints",
     "filter_images_with_only_crowd_annotations",
     "get_detection_dataset_dicts",
+    "load_proposals_into_dataset",
     "print_instances_class_histogram",
     "trivial_batch_collator",
     "worker_init_reset_seed",
 ]
 
 logger = logging.getLogger(__name__)
+
+filter_images_with_few_keypoints = absent("filter_images_with_few_keypoints", "keypoints")
+load_proposals_into_dataset = absent("load_proposals_into_dataset", "proposals from files")
 
 Mapper = Callable[[dict[str, Any]], "dict[str, Any] | None"]
 

@@ -25,6 +25,10 @@ class DatasetMapper:
         image_format: colour order the model expects, see :func:`read_image`.
         use_instance_mask, use_keypoint, precomputed_proposal_topk, recompute_boxes: names of
             detectron2's mapper for what lucidet does not have; must stay as they are.
+        instance_mask_format, keypoint_hflip_indices: likewise, and without effect.
+
+    All arguments are also attributes, for subclasses with a ``__call__`` of their own
+    (`precomputed_proposal_topk` as ``proposal_topk``).
 
     Calling it returns the record with
 
@@ -43,6 +47,8 @@ class DatasetMapper:
         image_format: str,
         use_instance_mask: bool = False,
         use_keypoint: bool = False,
+        instance_mask_format: str = "polygon",
+        keypoint_hflip_indices: Any = None,
         precomputed_proposal_topk: int | None = None,
         recompute_boxes: bool = False,
     ) -> None:
@@ -58,6 +64,12 @@ class DatasetMapper:
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
+        self.use_instance_mask = use_instance_mask
+        self.instance_mask_format = instance_mask_format
+        self.use_keypoint = use_keypoint
+        self.keypoint_hflip_indices = keypoint_hflip_indices
+        self.proposal_topk = precomputed_proposal_topk
+        self.recompute_boxes = recompute_boxes
 
     @classmethod
     def from_config(cls, cfg: Any, is_train: bool = True) -> dict[str, Any]:
@@ -81,13 +93,17 @@ class DatasetMapper:
         probe("input.read", record=dataset_dict, image=image)
 
         wanted = self.is_train and annotations is not None
-        objects = [a for a in annotations or () if a.get("iscrowd", 0) == 0] if wanted else []
-        aug_input = T.AugInput(image, boxes=utils.annotations_to_xyxy(objects) if wanted else None)
-        self.augmentations(aug_input)
+        boxes = None  # augmentations may ask for them
+        if wanted:
+            # copied, as an overridden `_transform_annotations` may change them in place
+            record["annotations"] = [dict(a) for a in annotations or ()]
+            boxes = utils.annotations_to_xyxy(_objects(record["annotations"]))
+        aug_input = T.AugInput(image, boxes=boxes)
+        transforms = self.augmentations(aug_input)
 
         record["image"] = image_to_tensor(aug_input.image)
         if wanted:
-            record["instances"] = self._to_instances(objects, aug_input)
+            self._transform_annotations(record, transforms, aug_input.image.shape[:2])
         return record
 
     def _read(self, record: dict[str, Any]) -> np.ndarray:
@@ -99,15 +115,29 @@ class DatasetMapper:
         utils.check_image_size(record, image)
         return image
 
-    def _to_instances(self, objects: list[dict[str, Any]], aug_input: T.AugInput) -> Instances:
-        h, w = aug_input.image.shape[:2]
-        assert aug_input.boxes is not None
-        boxes = np.clip(aug_input.boxes, 0, [w, h, w, h])
+    def _transform_annotations(
+        self, dataset_dict: dict[str, Any], transforms: T.Transform, image_shape: tuple[int, int]
+    ) -> None:
+        """Put ``instances`` in the place of ``annotations``; subclasses may add fields to them.
+
+        Args:
+            dataset_dict: the record, changed in place.
+            transforms: what was done to the image.
+            image_shape: (height, width) afterwards.
+        """
+        objects = _objects(dataset_dict.pop("annotations"))
+        h, w = image_shape
+        boxes = np.clip(transforms.apply_box(utils.annotations_to_xyxy(objects)), 0, [w, h, w, h])
         instances = Instances((h, w))
         instances.gt_boxes = Boxes(torch.from_numpy(boxes).to(torch.float32))
         classes = [int(o["category_id"]) for o in objects]
         instances.gt_classes = torch.tensor(classes, dtype=torch.int64)
-        return utils.filter_empty_instances(instances)
+        dataset_dict["instances"] = utils.filter_empty_instances(instances)
+
+
+def _objects(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the annotations that are not crowd regions."""
+    return [a for a in annotations if a.get("iscrowd", 0) == 0]
 
 
 def image_to_tensor(image: np.ndarray) -> torch.Tensor:

@@ -15,7 +15,8 @@ import torch
 from lucidet.data import transforms as T
 from lucidet.data.catalog import MetadataCatalog
 from lucidet.data.image_io import YUV_FORMAT, convert_image_to_rgb, convert_PIL_to_numpy, read_image
-from lucidet.structures import Boxes, BoxMode, Instances
+from lucidet.structures import Boxes, BoxMode, Instances, polygons_to_bitmask
+from lucidet.utils.absent import absent
 
 __all__ = [
     "YUV_FORMAT",
@@ -29,11 +30,21 @@ __all__ = [
     "check_metadata_consistency",
     "convert_PIL_to_numpy",
     "convert_image_to_rgb",
+    "create_keypoint_hflip_indices",
     "filter_empty_instances",
     "gen_crop_transform_with_instance",
+    "get_fed_loss_cls_weights",
+    "polygons_to_bitmask",
     "read_image",
     "transform_instance_annotations",
+    "transform_keypoint_annotations",
+    "transform_proposals",
 ]
+
+create_keypoint_hflip_indices = absent("create_keypoint_hflip_indices", "keypoints")
+get_fed_loss_cls_weights = absent("get_fed_loss_cls_weights", "the federated loss of LVIS")
+transform_keypoint_annotations = absent("transform_keypoint_annotations", "keypoints")
+transform_proposals = absent("transform_proposals", "proposals from files")
 
 # M objects, K classes
 
@@ -97,6 +108,8 @@ def transform_instance_annotations(
     annotation: dict[str, Any],
     transforms: T.Transform | Sequence[T.Transform],
     image_size: tuple[int, int],
+    *,
+    keypoint_hflip_indices: Any = None,
 ) -> dict[str, Any]:
     """Move one annotation's box as its image was changed, and clip it to the image.
 
@@ -104,13 +117,13 @@ def transform_instance_annotations(
         annotation: changed in place: ``bbox`` becomes a (4,) array, ``bbox_mode`` XYXY_ABS.
         transforms: what was done to the image.
         image_size: (height, width) afterwards.
+        keypoint_hflip_indices: without effect (lucidet has no keypoints).
 
     Returns:
         the same dict. Its box may have become empty; :func:`filter_empty_instances` removes it.
     """
     if isinstance(transforms, (tuple, list)):
         transforms = T.TransformList(transforms)
-    assert isinstance(transforms, T.Transform)
     h, w = image_size
     moved = transforms.apply_box(annotations_to_xyxy([annotation]))[0]
     annotation["bbox"] = moved.clip(min=0, max=[w, h, w, h])
@@ -119,13 +132,14 @@ def transform_instance_annotations(
 
 
 def annotations_to_instances(
-    annos: Sequence[dict[str, Any]], image_size: tuple[int, int]
+    annos: Sequence[dict[str, Any]], image_size: tuple[int, int], mask_format: str = "polygon"
 ) -> Instances:
     """Return annotations as Instances with ``gt_boxes`` (M, 4) and ``gt_classes`` (M,) int64.
 
     Args:
         annos: with ``bbox``, ``bbox_mode`` and ``category_id`` in 0..K-1.
         image_size: (height, width) of the image the boxes lie on.
+        mask_format: without effect (lucidet has no masks).
     """
     target = Instances(image_size)
     boxes = torch.from_numpy(annotations_to_xyxy(annos)).to(torch.float32)

@@ -46,6 +46,9 @@ _VOC_SPLITS = {
 }
 SMALL = 100
 
+#: as in detectron2, where programs look the paths up
+_PREDEFINED_SPLITS_COCO = {"coco": _COCO_SPLITS}
+
 
 def datasets_root() -> str:
     """Return the folder of the built-in data sets, as the environment names it now."""

@@ -18,10 +18,19 @@ from typing import Any
 from lucidet.data.catalog import DatasetCatalog, MetadataCatalog
 from lucidet.data.datasets.coco_json import BoxReport, read_coco
 from lucidet.structures import BoxMode
+from lucidet.utils.absent import absent
 
-__all__ = ["convert_to_coco_dict", "convert_to_coco_json", "load_coco_json"]
+__all__ = [
+    "convert_to_coco_dict",
+    "convert_to_coco_json",
+    "load_coco_json",
+    "load_sem_seg",
+    "register_coco_instances",
+]
 
 logger = logging.getLogger(__name__)
+
+load_sem_seg = absent("load_sem_seg", "semantic segmentation")
 
 # what a record's annotation takes over beside box and category; area decides COCO's size classes
 _KEPT_KEYS = ("area",)
@@ -210,3 +219,42 @@ def convert_to_coco_json(
         json.dump(content, file)
     os.replace(file.name, path)
     logger.info("wrote %s in COCO format to %s", dataset_name, path)
+
+
+def register_coco_instances(
+    name: str,
+    metadata: dict[str, Any],
+    json_file: str | os.PathLike[str],
+    image_root: str | os.PathLike[str],
+) -> None:
+    """Register a data set in COCO's instances format under `name`.
+
+    Args:
+        name: as in ``DATASETS.TRAIN``.
+        metadata: further metadata, may be empty.
+        json_file: the annotation file; read when the data set is used.
+        image_root: folder of the images.
+
+    >>> register_coco_instances("my_cells", {}, "cells/annotations.json", "cells/images")
+    >>> MetadataCatalog.get("my_cells").evaluator_type
+    'coco'
+    >>> DatasetCatalog.remove("my_cells"); MetadataCatalog.remove("my_cells")
+    """
+    for what, value in (("name", name), ("json_file", json_file), ("image_root", image_root)):
+        if not isinstance(value, (str, os.PathLike)):
+            raise ValueError(
+                f"register_coco_instances(name, metadata, json_file, image_root): {what} must be "
+                f"text, got {type(value).__name__}"
+            )
+    if not isinstance(metadata, dict):
+        raise ValueError(
+            "register_coco_instances(name, metadata, json_file, image_root): metadata must be a "
+            f"dict, may be {{}}, got {type(metadata).__name__}"
+        )
+    DatasetCatalog.register(name, lambda: load_coco_json(json_file, image_root, name))
+    MetadataCatalog.get(name).set(
+        json_file=os.fspath(json_file),
+        image_root=os.fspath(image_root),
+        evaluator_type="coco",
+        **metadata,
+    )

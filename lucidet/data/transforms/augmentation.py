@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lucidet.data.transforms.base import Transform, TransformList, describe
+from lucidet.data.transforms.base import Transform, TransformList, describe, is_transform
 from lucidet.utils.probe import probe
 
 __all__ = [
@@ -121,7 +121,7 @@ class Augmentation:
     def __call__(self, aug_input: AugInput) -> Transform:
         """Choose a transform for `aug_input`, change `aug_input` by it and return it."""
         transform = self.get_transform(*_arguments_from(self, aug_input))
-        if not isinstance(transform, Transform):
+        if not is_transform(transform):
             raise TypeError(
                 f"{type(self).__name__}.get_transform must return a Transform, "
                 f"got {type(transform).__name__}"
@@ -175,7 +175,7 @@ def as_augmentation(aug: Augmentation | Transform) -> Augmentation:
     """Return `aug` itself, or a wrapper around a transform."""
     if isinstance(aug, Augmentation):
         return aug
-    if isinstance(aug, Transform):
+    if is_transform(aug):
         return _FixedTransform(aug)
     raise TypeError(f"expected an Augmentation or a Transform, got {type(aug).__name__}")
 
@@ -231,4 +231,7 @@ def apply_augmentations(
 
 
 apply_transform_gens = apply_augmentations
+# detectron2's names, which augmentations that hold others import
+_get_aug_input_args = _arguments_from
+_transform_to_aug = as_augmentation
 TransformGen = Augmentation

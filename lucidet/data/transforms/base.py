@@ -127,6 +127,18 @@ def describe(obj: object) -> str:
     return f"{type(obj).__name__}({', '.join(shown)})"
 
 
+def is_transform(obj: object) -> bool:
+    """Return whether `obj` can stand for a Transform, as one of fvcore's can.
+
+    >>> is_transform(NoOpTransform()), is_transform(NoOpTransform)
+    (True, False)
+    """
+    if isinstance(obj, Transform):
+        return True
+    wanted = ("apply_image", "apply_coords", "apply_box")
+    return not isinstance(obj, type) and all(callable(getattr(obj, name, None)) for name in wanted)
+
+
 class TransformList(Transform):
     """Several transforms, one after another; nested lists are flattened.
 
@@ -140,7 +152,7 @@ class TransformList(Transform):
         super().__init__()
         self.transforms: list[Transform] = []
         for transform in transforms:
-            if not isinstance(transform, Transform):
+            if not is_transform(transform):
                 raise ValueError(
                     f"TransformList takes Transform objects, got {type(transform).__name__}; "
                     "an Augmentation becomes one by calling it: augmentation(aug_input)"

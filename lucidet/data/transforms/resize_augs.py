@@ -82,6 +82,23 @@ class Resize(Augmentation):
         return ResizeTransform(h, w, new_h, new_w, self.interp, fast=self.fast)
 
 
+class RandomResize(Augmentation):
+    """Resize to one of several sizes (height, width), drawn anew for each image."""
+
+    def __init__(
+        self, shape_list: Sequence[tuple[int, int]], interp: int = BILINEAR, *, fast: bool = False
+    ) -> None:
+        if not shape_list:
+            raise ValueError("shape_list is empty: give at least one size, as in [(600, 800)]")
+        self.shape_list = [tuple(shape) for shape in shape_list]
+        self.interp, self.fast = interp, fast
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        h, w = image.shape[:2]
+        new_h, new_w = self.shape_list[np.random.randint(len(self.shape_list))]
+        return ResizeTransform(h, w, new_h, new_w, self.interp, fast=self.fast)
+
+
 class ResizeShortestEdge(Augmentation):
     """Resize so that the shorter edge gets a wanted length and the longer stays within a limit.
 
