@@ -74,16 +74,36 @@ def show(cfg: Any, changed_only: bool = False) -> None:
 
 
 def check(cfg: Any) -> int:
-    """Say whether lucidet builds what the config asks for; return the exit code."""
+    """Build the model, without memory for its weights; return the exit code.
+
+    Keys of MODEL that nothing has read by then are named: they have no effect.
+    """
     from lucidet.config.checks import check_supported
 
     try:
         check_supported(cfg)
+        size = _parameters(cfg.clone())
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE}: nothing that is not built")
+    for key in cfg.unread_keys():
+        if key.startswith("MODEL.") and key != "MODEL.WEIGHTS":
+            name = cfg.MODEL.META_ARCHITECTURE
+            print(f"note: {key} has no effect in this {name} ({cfg.origin(key)})", file=sys.stderr)
+    print(f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE}: is built, {size:,} parameters")
     return 0
+
+
+def _parameters(cfg: Any) -> int:
+    import torch
+
+    from lucidet.modeling import build_model
+
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "meta"
+    cfg.MODEL.TIMM.PRETRAINED = False
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in build_model(cfg).parameters())
 
 
 def translate(file: str) -> int:

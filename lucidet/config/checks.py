@@ -26,13 +26,13 @@ _SWITCHES = {
     ),
 }
 
-# (key, name) -> what it asks for
+# (key, name) -> what it asks for, what to set instead
 _NAMES = {
-    ("MODEL.META_ARCHITECTURE", "PanopticFPN"): "panoptic segmentation",
-    ("MODEL.META_ARCHITECTURE", "SemanticSegmentor"): "semantic segmentation",
-    ("MODEL.PROPOSAL_GENERATOR.NAME", "RRPN"): "rotated proposals",
-    ("MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"): "proposals from files",
-    ("MODEL.ROI_HEADS.NAME", "RROIHeads"): "rotated ROI heads",
+    ("MODEL.META_ARCHITECTURE", "PanopticFPN"): ("panoptic segmentation", "GeneralizedRCNN"),
+    ("MODEL.META_ARCHITECTURE", "SemanticSegmentor"): ("semantic segmentation", "GeneralizedRCNN"),
+    ("MODEL.PROPOSAL_GENERATOR.NAME", "RRPN"): ("rotated proposals", "RPN"),
+    ("MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"): ("proposals from files", "RPN"),
+    ("MODEL.ROI_HEADS.NAME", "RROIHeads"): ("rotated ROI heads", "StandardROIHeads"),
 }
 
 # sections of models that are not built; a config of another model may mention them
@@ -54,8 +54,8 @@ def check_supported(cfg: CfgNode) -> None:
         if _value(cfg, key)
     ]
     problems += [
-        f"{key} {name!r} asks for {what} ({cfg.origin(key)})"
-        for (key, name), what in _NAMES.items()
+        f"{key} {name!r} asks for {what} ({cfg.origin(key)}); for boxes set it to {instead!r}"
+        for (key, name), (what, instead) in _NAMES.items()
         if _value(cfg, key) == name and not _registered(key, name)
     ]
     if problems:
@@ -63,6 +63,22 @@ def check_supported(cfg: CfgNode) -> None:
     for section in [*_NEVER_READ, *(s for _, sections in _SWITCHES.values() for s in sections)]:
         if _has(cfg, section):
             cfg.mark_read(section)
+
+
+def keys_that_say(cfg: CfgNode, value: str) -> str:
+    """Return the keys of MODEL that hold `value`, each with where it was set.
+
+    >>> from lucidet.config import get_cfg
+    >>> keys_that_say(get_cfg(), "StandardRPNHead")
+    'MODEL.RPN.HEAD_NAME, default'
+    """
+    found = [
+        f"MODEL.{key}, {node.origin(name)}"
+        for key, node in (cfg.MODEL._leaves() if "MODEL" in cfg else ())
+        for name in [key.rpartition(".")[2]]
+        if node._raw(name) == value
+    ]
+    return "; ".join(found)
 
 
 def _registered(key: str, name: str) -> bool:

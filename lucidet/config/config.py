@@ -22,7 +22,14 @@ from lucidet.config.suggestions import UnknownKeyError, mistaken_for, unknown_ke
 from lucidet.config.tree import DEFAULT, TrackedNode, state_of
 from lucidet.config.values import check_valid, coerce, decode, to_yaml
 
-__all__ = ["CfgNode", "UnknownKeyError", "get_cfg", "global_cfg", "set_global_cfg"]
+__all__ = [
+    "CfgNode",
+    "UnknownKeyError",
+    "configurable",
+    "get_cfg",
+    "global_cfg",
+    "set_global_cfg",
+]
 
 VERSION = 2
 CODE = "code"
@@ -286,7 +293,8 @@ def _check_version(content: ConfigContent, filename: str) -> None:
     if version != VERSION:
         raise ValueError(
             f"{content.origins.get('VERSION', filename)}: VERSION is {version!r}; lucidet reads "
-            f"detectron2's version {VERSION}, whose keys have other names: bring the file to it"
+            f"detectron2's version {VERSION}, whose keys have other names: write VERSION: {VERSION}, "
+            "and the keys that were renamed will be named with the nearest of today's"
         )
 
 
@@ -307,3 +315,7 @@ def set_global_cfg(cfg: CfgNode) -> None:
     dict.clear(global_cfg)
     for name, value in cfg._items():
         dict.__setitem__(global_cfg, name, value)
+
+
+# also found here, as in detectron2; imported last, since it needs CfgNode
+from lucidet.config.configurable import configurable  # noqa: E402

@@ -15,7 +15,16 @@ T = TypeVar("T")
 
 
 class UnknownNameError(KeyError, ValueError):
-    """A name that a registry doesn't hold. A KeyError, as callers of detectron2 expect."""
+    """A name that a registry doesn't hold. A KeyError, as callers of detectron2 expect.
+
+    Args:
+        message: what is wrong.
+        name: the name.
+    """
+
+    def __init__(self, message: str, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
 
     def __str__(self) -> str:  # KeyError would show the repr of the message
         return str(self.args[0])
@@ -91,7 +100,7 @@ class Registry:
         try:
             return self._obj_map[name]
         except KeyError:
-            raise UnknownNameError(self._unknown(name)) from None
+            raise UnknownNameError(self._unknown(name), name) from None
 
     def _unknown(self, name: str) -> str:
         message = f"unknown {self._name} {name!r}"

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lucidet.config import CfgNode
-from lucidet.utils.registry import Registry
+from lucidet.utils.registry import Registry, UnknownNameError
 
 META_ARCH_REGISTRY = Registry("META_ARCHITECTURE")
 META_ARCH_REGISTRY.__doc__ = """Whole detectors.
@@ -28,10 +28,15 @@ def build_model(cfg: CfgNode) -> nn.Module:
         ValueError: no such architecture, the config asks for what lucidet doesn't have, or
             MODEL.CLASS_MAP doesn't fit the model.
     """
-    from lucidet.config.checks import check_supported
+    from lucidet.config.checks import check_supported, keys_that_say
 
     check_supported(cfg)
-    model = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
+    try:
+        model = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
+    except UnknownNameError as error:
+        keys = keys_that_say(cfg, error.name)
+        hint = f" ({keys}); a component of your own is known once its module is imported"
+        raise UnknownNameError(f"{error}{hint if keys else ''}", error.name) from error
     if cfg.MODEL.CLASS_MAP:
         if not hasattr(model, "set_class_map"):
             raise ValueError(
