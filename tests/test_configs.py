@@ -13,7 +13,8 @@ from lucidet.config.checks import check_supported
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FILES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
-DETECTION = [name for name in FILES if name.startswith("COCO-Detection/")]
+PUBLISHED = ("COCO-Detection/", "PascalVOC-Detection/", "Detectron1-Comparisons/")
+DETECTION = [name for name in FILES if name.startswith(PUBLISHED)]
 # those that detectron2 has under the same names; fast_rcnn needs proposals from files
 DETECTRON2 = [
     *(f"faster_rcnn_R_50_{neck}_{times}x" for neck in ("C4", "DC5", "FPN") for times in (1, 3)),

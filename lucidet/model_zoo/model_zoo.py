@@ -37,6 +37,8 @@ _WEIGHTS = {
     "COCO-Detection/rpn_R_50_C4_1x": "137258005/model_final_450694.pkl",
     "COCO-Detection/rpn_R_50_FPN_1x": "137258492/model_final_02ce48.pkl",
     "COCO-Detection/fast_rcnn_R_50_FPN_1x": "137635226/model_final_e5f7ce.pkl",
+    "PascalVOC-Detection/faster_rcnn_R_50_C4": "142202221/model_final_b1acc2.pkl",
+    "Detectron1-Comparisons/faster_rcnn_R_50_FPN_noaug_1x": "137781054/model_final_7ab50c.pkl",
 }
 
 
