@@ -122,7 +122,7 @@ def transform_instance_annotations(
     Returns:
         the same dict. Its box may have become empty; :func:`filter_empty_instances` removes it.
     """
-    if isinstance(transforms, (tuple, list)):
+    if isinstance(transforms, Sequence):
         transforms = T.TransformList(transforms)
     h, w = image_size
     moved = transforms.apply_box(annotations_to_xyxy([annotation]))[0]

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,29 @@ class Curves:
         }
         numbers |= {f"AR-{limit}": self.ar(limit=i) for i, limit in enumerate(self.limits)}
         return numbers | {f"AR-{size}": self.ar(size) for size in SIZES[1:]}
+
+    # the names of pycocotools' COCOeval, for evaluators that look into it
+
+    @property
+    def stats(self) -> np.ndarray:
+        """The twelve numbers in 0..1; -1 where there is nothing to find."""
+        numbers = np.array(list(self.twelve().values()))
+        return np.where(np.isnan(numbers), -1.0, numbers / 100.0)
+
+    @property
+    def eval(self) -> dict[str, np.ndarray]:
+        """`precision` and `recall` by name."""
+        return {"precision": self.precision, "recall": self.recall}
+
+    @property
+    def params(self) -> SimpleNamespace:
+        """The axes of `precision`: ``iouThrs``, ``recThrs``, ``areaRngLbl``, ``maxDets``."""
+        return SimpleNamespace(
+            iouThrs=np.linspace(0.5, 0.95, 10),
+            recThrs=np.linspace(0.0, 1.0, self.precision.shape[1]),
+            areaRngLbl=list(SIZES),
+            maxDets=list(self.limits),
+        )
 
 
 def _mean_percent(values: np.ndarray) -> float:

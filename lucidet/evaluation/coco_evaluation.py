@@ -5,24 +5,35 @@ Symbols: D detections of an image, P proposals of an image, K classes.
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from lucidet.data import MetadataCatalog
 from lucidet.data.datasets.coco import convert_to_coco_json
 from lucidet.evaluation.box_proposals import average_recall
 from lucidet.evaluation.classes import refuse_unknown_classes
 from lucidet.evaluation.coco_ap import DEFAULT_LIMITS, CocoTruth, Curves
+from lucidet.evaluation.coco_api import (
+    _evaluate_predictions_on_coco,
+    as_curves,
+    read_coco_api,
+    rows_of_records,
+)
 from lucidet.evaluation.evaluator import DatasetEvaluator
 from lucidet.utils import comm
 from lucidet.utils.logger import create_small_table, create_table
+
+__all__ = ["COCOEvaluator", "_evaluate_predictions_on_coco", "instances_to_coco_json"]
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +94,18 @@ class COCOEvaluator(DatasetEvaluator):
         self._truth = CocoTruth(_read_json(path), path)
         self._class_to_id = _class_to_category_id(self._metadata, self._truth)
         self._predictions: list[dict[str, Any]] = []
+        self._results: OrderedDict[str, Any] = OrderedDict()
+        # further names that subclasses written for detectron2 use
+        self._logger = logger
+        self._cpu_device = torch.device("cpu")
+        self._do_evaluation = self._truth.has_annotations
+        self._max_dets_per_image = list(self._limits)
+        self._kpt_oks_sigmas = list(kpt_oks_sigmas)
+
+    @cached_property
+    def _coco_api(self) -> Any:
+        """pycocotools' COCO of the annotations, for subclasses; read when it is asked for."""
+        return read_coco_api(self._truth.source)
 
     def reset(self) -> None:
         self._predictions = []
@@ -124,17 +147,17 @@ class COCOEvaluator(DatasetEvaluator):
         if not predictions:
             logger.warning("[COCOEvaluator] Did not receive valid predictions.")
             return {}
-        results: OrderedDict[str, Any] = OrderedDict()
+        self._results = OrderedDict()
         tasks = self._tasks or [
             task
             for task, kind in (("bbox", "instances"), ("box_proposals", "proposals"))
             if any(kind in p for p in predictions)
         ]
         if "box_proposals" in tasks:
-            results["box_proposals"] = self._recall_of_proposals(predictions)
+            self._eval_box_proposals(predictions)
         if "bbox" in tasks:
-            results |= self._eval_boxes(predictions, img_ids)
-        return results
+            self._eval_predictions(predictions, img_ids)
+        return copy.deepcopy(self._results)
 
     def _gather(self) -> list[dict[str, Any]] | None:
         if not self._distributed:
@@ -145,22 +168,27 @@ class COCOEvaluator(DatasetEvaluator):
             return None
         return [prediction for rank in gathered for prediction in rank]
 
-    def _eval_boxes(
-        self, predictions: list[dict[str, Any]], img_ids: Sequence[Any] | None
-    ) -> dict[str, Any]:
+    def _eval_predictions(
+        self, predictions: list[dict[str, Any]], img_ids: Sequence[Any] | None = None
+    ) -> None:
+        """Put the results of task ``bbox`` into `_results`."""
         rows = self._detection_table(predictions)
         if self._output_dir:
             self._write_results(rows, Path(self._output_dir) / RESULTS_FILE)
         if not self._truth.has_annotations:
             logger.info("Annotations are not available for evaluation.")
-            return {}
+            return
         images = None
         if img_ids is not None:
             images = [self._truth.index_of_image(image) for image in img_ids]
         if not len(rows):
             logger.warning("No predictions from the model: every AP is 0.")
         curves = self._truth.curves(rows, self._limits, images, fast=self._use_fast_impl)
-        return {"bbox": self._derive_coco_results(curves, "bbox", self._class_names())}
+        self._results["bbox"] = self._derive_coco_results(curves, "bbox", self._class_names())
+
+    def _eval_box_proposals(self, predictions: list[dict[str, Any]]) -> None:
+        """Put the results of task ``box_proposals`` into `_results`."""
+        self._results["box_proposals"] = self._recall_of_proposals(predictions)
 
     def _detection_table(self, predictions: list[dict[str, Any]]) -> np.ndarray:
         """Return all detections as (D, 7): image, x, y, w, h, score, category, ids as positions."""
@@ -168,6 +196,8 @@ class COCOEvaluator(DatasetEvaluator):
         for prediction in predictions:
             own = prediction.get("instances")
             if own is not None:
+                if not isinstance(own, np.ndarray):  # of a subclass with its own process()
+                    own = rows_of_records(own)
                 image = self._truth.index_of_image(prediction["image_id"])
                 parts.append(np.concatenate([np.full((len(own), 1), float(image)), own], axis=1))
         rows = np.concatenate(parts) if parts else np.zeros((0, 7))
@@ -203,9 +233,16 @@ class COCOEvaluator(DatasetEvaluator):
         return [str(named.get(c["id"], c.get("name", c["id"]))) for c in self._truth.categories]
 
     def _derive_coco_results(
-        self, curves: Curves, iou_type: str, class_names: Sequence[str] | None = None
+        self, coco_eval: Curves | Any, iou_type: str, class_names: Sequence[str] | None = None
     ) -> dict[str, float]:
-        """Name COCO's numbers and add ``AP-<class>`` for every class; log both as tables."""
+        """Name COCO's numbers and add ``AP-<class>`` for every class; log both as tables.
+
+        Args:
+            coco_eval: also a COCOeval of pycocotools, from a subclass.
+            iou_type: "bbox".
+            class_names: of the categories in the order of their ids.
+        """
+        curves = as_curves(coco_eval)
         numbers = curves.twelve()
         main = {name: value for name, value in numbers.items() if "-" not in name}
         logger.info(f"Evaluation results for {iou_type}:\n{create_small_table(main)}")
@@ -226,7 +263,8 @@ class COCOEvaluator(DatasetEvaluator):
             boxes = truth.boxes[mine]
             objects.append(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1))
             areas.append(truth.area[mine])
-            proposals.append(prediction.get("proposals", np.zeros((0, 4))))
+            own = prediction.get("proposals", np.zeros((0, 4)))
+            proposals.append(own if isinstance(own, np.ndarray) else _ranked_boxes(own))
         numbers = {
             f"AR{size}@{limit}": average_recall(proposals, objects, areas, limit, size)
             for limit in PROPOSAL_LIMITS
