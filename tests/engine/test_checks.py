@@ -19,7 +19,12 @@ CASES = [  # classes of the model, MODEL.CLASS_MAP, what training says, what eva
     (3, [0, 1, 1], r"CLASS_MAP names 2 .*has 2 classes .*once; set MODEL\.CLASS_MAP \[\]", ""),
     (1, [1], r"CLASS_MAP names 1 .*has 2 classes", ""),
     (1, [-1], r"CLASS_MAP names 0 .*has 2 classes", ""),
-    (3, [0, 1, 2], r"CLASS_MAP names 3 .*has 2 classes", r"CLASS_MAP\[2\] is 2, .*in 0\.\.1, or -1"),
+    (
+        3,
+        [0, 1, 2],
+        r"CLASS_MAP names 3 .*has 2 classes",
+        r"CLASS_MAP\[2\] is 2, .*in 0\.\.1, or -1",
+    ),
 ]
 
 
