@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from lucidet.utils.absent import absent
 from lucidet.utils.box_labels import (
     Plate,
     corners,
@@ -23,11 +24,15 @@ from lucidet.utils.box_labels import (
     to_array,
 )
 from lucidet.utils.canvas import RGB, VisImage, to_rgb
-from lucidet.utils.colormap import colormap
+from lucidet.utils.colormap import colormap, random_color
 
-__all__ = ["ColorMode", "VisImage", "Visualizer"]
+__all__ = ["ColorMode", "GenericMask", "VisImage", "Visualizer", "random_color"]
 
 logger = logging.getLogger(__name__)
+
+GenericMask = absent("GenericMask", "masks")
+#: detectron2's name, which visualizers of users import
+_create_text_labels = text_labels
 
 
 @unique
@@ -73,12 +78,13 @@ class Visualizer:
 
     # ------------------------------------------------------------------------------ whole results
 
-    def draw_instance_predictions(self, predictions: Any) -> VisImage:
+    def draw_instance_predictions(self, predictions: Any, jittering: bool = True) -> VisImage:
         """Draw a model's detections.
 
         Args:
             predictions: Instances on the CPU; of ``pred_boxes``, ``scores``, ``pred_classes``
                 those that exist are used.
+            jittering: of detectron2, without effect: a class has one colour here.
         """
         boxes = predictions.pred_boxes if predictions.has("pred_boxes") else None
         scores = predictions.scores if predictions.has("scores") else None
@@ -118,6 +124,8 @@ class Visualizer:
         *,
         boxes: Any = None,
         labels: Sequence[str] | None = None,
+        masks: Any = None,
+        keypoints: Any = None,
         assigned_colors: Sequence[Any] | None = None,
         alpha: float = 0.5,
     ) -> VisImage:
@@ -127,12 +135,15 @@ class Visualizer:
             boxes: Boxes, RotatedBoxes, or an array (R, 4) or (R, 5). A box that is not finite is
                 left out, with a warning.
             labels: one text a box.
+            masks, keypoints: of detectron2; lucidet draws boxes, so they must be None.
             assigned_colors: one colour a box, as matplotlib takes them; the palette by default.
             alpha: opacity of the lines is halfway between this and 1.
 
         Raises:
-            ValueError: labels or colours of another number than boxes.
+            ValueError: labels or colours of another number than boxes, masks or keypoints.
         """
+        if masks is not None or keypoints is not None:
+            raise ValueError("lucidet draws boxes: leave masks and keypoints out")
         array = to_array([] if boxes is None else boxes)
         for what, given in (("labels", labels), ("assigned_colors", assigned_colors)):
             if given is not None and len(given) != len(array):
@@ -294,6 +305,24 @@ class Visualizer:
 
     def _class_names(self) -> Sequence[str] | None:
         return metadata_value(self.metadata, "thing_classes")
+
+    # ------------------------------------------------- for visualizers written for detectron2
+
+    @staticmethod
+    def _convert_boxes(boxes: Any) -> np.ndarray:
+        """Return Boxes, RotatedBoxes, a tensor or an array as (R, 4) or (R, 5) float64."""
+        return to_array(boxes)
+
+    def _change_color_brightness(self, color: Any, brightness_factor: float) -> tuple[float, ...]:
+        """Return a colour in 0..1, darker (factor in -1..0) or brighter (0..1)."""
+        rgb = np.asarray(to_rgb(color)) / 255.0
+        goal = 1.0 if brightness_factor > 0 else 0.0
+        return tuple((rgb + (goal - rgb) * abs(brightness_factor)).tolist())
+
+    def _jitter(self, color: Sequence[float]) -> tuple[float, ...]:
+        """Return an RGB colour in 0..1 a little changed."""
+        moved = np.asarray(color[:3], dtype=np.float64) + np.random.uniform(-0.08, 0.08, 3)
+        return tuple(moved.clip(0.0, 1.0).tolist())
 
     def _class_colors(self, classes: Sequence[int] | None) -> list[tuple[float, ...]] | None:
         """Return a colour in 0..1 for each instance, by its class."""
