@@ -142,6 +142,49 @@ def test_model_zoo_files() -> None:
         model_zoo.get_config_file("COCO-Detection/faster_rcnn_R_50_FPN_2x.yaml")
 
 
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("faster_rcnn_R_50_C4_1x", "137257644/model_final_721ade"),
+        ("faster_rcnn_R_50_DC5_1x", "137847829/model_final_51d356"),
+        ("faster_rcnn_R_50_FPN_1x", "137257794/model_final_b275ba"),
+        ("faster_rcnn_R_50_C4_3x", "137849393/model_final_f97cb7"),
+        ("faster_rcnn_R_50_DC5_3x", "137849425/model_final_68d202"),
+        ("faster_rcnn_R_50_FPN_3x", "137849458/model_final_280758"),
+        ("faster_rcnn_R_101_C4_3x", "138204752/model_final_298dad"),
+        ("faster_rcnn_R_101_DC5_3x", "138204841/model_final_3e0943"),
+        ("faster_rcnn_R_101_FPN_3x", "137851257/model_final_f6e8b1"),
+        ("faster_rcnn_X_101_32x8d_FPN_3x", "139173657/model_final_68b088"),
+        ("retinanet_R_50_FPN_1x", "190397773/model_final_bfca0b"),
+        ("retinanet_R_50_FPN_3x", "190397829/model_final_5bd44e"),
+        ("retinanet_R_101_FPN_3x", "190397697/model_final_971ab9"),
+        ("rpn_R_50_C4_1x", "137258005/model_final_450694"),
+        ("rpn_R_50_FPN_1x", "137258492/model_final_02ce48"),
+        ("fast_rcnn_R_50_FPN_1x", "137635226/model_final_e5f7ce"),
+        ("PascalVOC-Detection/faster_rcnn_R_50_C4", "142202221/model_final_b1acc2"),
+        (
+            "Detectron1-Comparisons/faster_rcnn_R_50_FPN_noaug_1x",
+            "137781054/model_final_7ab50c",
+        ),
+    ],
+)
+def test_model_zoo_has_every_box_detector_of_detectron2s(name: str, file: str) -> None:
+    """Against the list that detectron2 publishes."""
+    name = name if "/" in name else f"COCO-Detection/{name}"
+    url = f"https://dl.fbaipublicfiles.com/detectron2/{name}/{file}.pkl"
+    assert model_zoo.get_checkpoint_url(f"{name}.yaml") == url
+
+
+def test_pascal_voc_configs() -> None:
+    for neck in ("C4", "FPN"):
+        cfg = model_zoo.get_config(f"PascalVOC-Detection/faster_rcnn_R_50_{neck}.yaml")
+        assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 20
+        assert cfg.DATASETS.TRAIN == ("voc_2007_trainval", "voc_2012_trainval")
+        assert cfg.INPUT.MIN_SIZE_TRAIN == tuple(range(480, 801, 32))
+        assert (cfg.SOLVER.STEPS, cfg.SOLVER.MAX_ITER) == ((12000, 16000), 18000)
+        assert cfg.SOLVER.WARMUP_ITERS == 100
+
+
 def test_model_zoo_weights() -> None:
     name = "COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"
     address = "https://dl.fbaipublicfiles.com/detectron2/COCO-Detection/faster_rcnn_R_50_FPN_1x/"

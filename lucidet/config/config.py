@@ -42,8 +42,8 @@ _OWN_KEY_HINT = (
     "section of your own (cfg.MINE = CfgNode()), or call cfg.set_new_allowed(True) first."
 )
 _FOREIGN_KEYS_HINT = (
-    "\nTake what is not meant out of the file. Keys of your own code are declared before the file is "
-    "read: in a function named add_..._config(cfg), or by cfg.set_new_allowed(True)."
+    "\nTake what is not meant out of the file. Keys of your own code are declared before the file "
+    "is read: in a function named add_..._config(cfg), or by cfg.set_new_allowed(True)."
 )
 
 
@@ -293,8 +293,8 @@ def _check_version(content: ConfigContent, filename: str) -> None:
     if version != VERSION:
         raise ValueError(
             f"{content.origins.get('VERSION', filename)}: VERSION is {version!r}; lucidet reads "
-            f"detectron2's version {VERSION}, whose keys have other names: write VERSION: {VERSION}, "
-            "and the keys that were renamed will be named with the nearest of today's"
+            f"detectron2's version {VERSION}, whose keys have other names: write VERSION: "
+            f"{VERSION}, and the keys that were renamed will be named with the nearest of today's"
         )
 
 

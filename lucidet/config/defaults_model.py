@@ -150,9 +150,9 @@ def add_anchors_and_rpn(_C: CN) -> None:
 
 
 def add_roi_heads(_C: CN) -> None:
-    """Add MODEL.ROI_HEADS and MODEL.ROI_BOX_HEAD."""
+    """Add MODEL.ROI_HEADS, MODEL.ROI_BOX_HEAD and MODEL.ROI_BOX_CASCADE_HEAD."""
     _C.MODEL.ROI_HEADS = CN()
-    # Res5ROIHeads (C4) or StandardROIHeads (FPN, DC5)
+    # Res5ROIHeads (C4), StandardROIHeads or CascadeROIHeads (FPN, DC5)
     _C.MODEL.ROI_HEADS.NAME = "Res5ROIHeads"
     # Classes without background
     _C.MODEL.ROI_HEADS.NUM_CLASSES = 80
@@ -207,3 +207,12 @@ def add_roi_heads(_C: CN) -> None:
     _C.MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE = False
     _C.MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER = 0.5
     _C.MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES = 50
+
+    # Cascade R-CNN (ROI_HEADS.NAME CascadeROIHeads): a stage for each entry
+    _C.MODEL.ROI_BOX_CASCADE_HEAD = CN()
+    _C.MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS = (
+        (10.0, 10.0, 5.0, 5.0),
+        (20.0, 20.0, 10.0, 10.0),
+        (30.0, 30.0, 15.0, 15.0),
+    )
+    _C.MODEL.ROI_BOX_CASCADE_HEAD.IOUS = (0.5, 0.6, 0.7)

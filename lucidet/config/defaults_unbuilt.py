@@ -1,4 +1,4 @@
-"""Keys of detectron2 for what lucidet doesn't build: cascades, masks, keypoints, panoptic.
+"""Keys of detectron2 for what lucidet doesn't build: masks, keypoints, panoptic.
 
 They exist so that detectron2's box configs, which mention some of them, load. A config that turns
 one on is refused by :func:`lucidet.config.checks.check_supported`.
@@ -16,15 +16,6 @@ def add_unbuilt(_C: CN) -> None:
     # Masks and keypoints
     _C.MODEL.MASK_ON = False
     _C.MODEL.KEYPOINT_ON = False
-
-    # Cascade R-CNN: a stage for each entry
-    _C.MODEL.ROI_BOX_CASCADE_HEAD = CN()
-    _C.MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS = (
-        (10.0, 10.0, 5.0, 5.0),
-        (20.0, 20.0, 10.0, 10.0),
-        (30.0, 30.0, 15.0, 15.0),
-    )
-    _C.MODEL.ROI_BOX_CASCADE_HEAD.IOUS = (0.5, 0.6, 0.7)
 
     _C.MODEL.ROI_MASK_HEAD = CN()
     _C.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"

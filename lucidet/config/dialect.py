@@ -146,6 +146,8 @@ def translate(content: ConfigContent, filename: str) -> Translation:
     dialect_rules.apply(source, target)
     for key in source.unused():
         reason = _reason(key) or "the detector of this file doesn't use it"
+        if key.startswith("TEST.BBOX_AUG.") and not source["TEST.BBOX_AUG.ENABLED"]:
+            reason = "TEST.BBOX_AUG.ENABLED is False"
         target.note(f"{source.origin(key)}: {key} has no effect here: {reason}")
     return Translation(target.content, target.notes)
 

@@ -164,7 +164,9 @@ def _neck(source: Source, target: Target, neck: str) -> None:
     target.set("MODEL.FPN.IN_FEATURES", maps, body_key)
     target.set("MODEL.FPN.OUT_CHANNELS", channels, key)
     if not source.gives(key):
-        target.note(f"{key} isn't given: the pyramid has {channels} channels, as there; 256 is usual")
+        target.note(
+            f"{key} isn't given: the pyramid has {channels} channels, as there; 256 is usual"
+        )
     norm = "GN" if source["MODEL.FPN.USE_GN"] else ""
     target.set("MODEL.FPN.NORM", norm, "MODEL.FPN.USE_GN")
     if neck == "FPN-RETINANET":
@@ -244,6 +246,10 @@ def _retinanet(source: Source, target: Target) -> None:
     retinanet = "MODEL.RETINANET"
     _foreground(source, target, f"{retinanet}.NUM_CLASSES", f"{retinanet}.NUM_CLASSES")
     target.copy(retinanet, {**_DENSE_NAMES, "BBOX_REG_BETA": "SMOOTH_L1_LOSS_BETA"})
+    target.set(f"{retinanet}.LOSS_NORMALIZER", "batch", "MODEL.RETINANET_ON")  # built in there
+    target.note(
+        "the box loss is divided by the positives; there by BBOX_REG_WEIGHT (4) times their number"
+    )
     _thresholds(source, target, retinanet)
     weights = (10.0, 10.0, 5.0, 5.0)  # built into maskrcnn-benchmark's RetinaNet
     target.set(f"{retinanet}.BBOX_REG_WEIGHTS", weights, "MODEL.RETINANET_ON")

@@ -176,6 +176,24 @@ def test_offline(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
             "catalog://ImageNetPretrained/MSRA/R-50",
             "https://dl.fbaipublicfiles.com/detectron/ImageNetPretrained/MSRA/R-50.pkl",
         ),
+        (  # FCOS' and ATSS' name
+            "catalog://ImageNetPretrained/FAIR/20171220/X-101-32x8d",
+            "https://dl.fbaipublicfiles.com/detectron/ImageNetPretrained/20171220/X-101-32x8d.pkl",
+        ),
+        (
+            "catalog://ImageNetPretrained/FAIR/20171220/X-101-64x4d",
+            "https://dl.fbaipublicfiles.com/detectron/ImageNetPretrained/FBResNeXt/X-101-64x4d.pkl",
+        ),
+        (  # maskrcnn-benchmark's name; FAIR/R-50-GN is detectron2's
+            "catalog://ImageNetPretrained/MSRA/R-50-GN",
+            "https://dl.fbaipublicfiles.com/detectron/ImageNetPretrained/47261647/R-50-GN.pkl",
+        ),
+        (
+            "catalog://Caffe2Detectron/COCO/35857345/e2e_faster_rcnn_R-50-FPN_1x",
+            "https://dl.fbaipublicfiles.com/detectron/35857345/12_2017_baselines/"
+            "e2e_faster_rcnn_R-50-FPN_1x.yaml.01_36_30.cUF7QR7I/output/train/"
+            "coco_2014_train%3Acoco_2014_valminusminival/generalized_rcnn/model_final.pkl",
+        ),
         ("torchvision://resnet50", "https://download.pytorch.org/models/resnet50-0676ba61.pth"),
         (
             "torchvision://resnet50/IMAGENET1K_V2",
@@ -193,6 +211,7 @@ def test_addresses(address: str, url: str) -> None:
     [
         ("catalog://ImageNetPretrained/MSRA/R-5O", "MSRA/R-50"),
         ("catalog://Elsewhere/R-50", "ImageNetPretrained"),
+        ("catalog://Caffe2Detectron/COCO/1/e2e_faster_rcnn_R-50-FPN_1x", "35857345/e2e_faster"),
         ("torchvision://resnet5O", "torchvision://resnet50"),
         ("torchvision://resnet50/V9", "IMAGENET1K_V1"),
         ("detectron2://COCO-Detection/faster_rcnn_R_50_FPN_9x", "faster_rcnn_R_50_FPN"),

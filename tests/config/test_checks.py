@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from lucidet.config import CN, get_cfg
 from lucidet.config.checks import check_supported
@@ -27,6 +28,32 @@ def test_refused_by_its_key(key: str, value: str) -> None:
     cfg.merge_from_list([key, value])
     with pytest.raises(ValueError, match=rf"does not build {key} .*\(command line\)"):
         check_supported(cfg)
+
+
+def test_a_refused_name_says_what_to_set_instead() -> None:
+    cfg = get_cfg()
+    cfg.merge_from_list(["MODEL.PROPOSAL_GENERATOR.NAME", "RRPN"])
+    with pytest.raises(ValueError, match="for boxes set it to 'RPN'"):
+        check_supported(cfg)
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "match"),
+    [
+        ("MODEL.META_ARCHITECTURE", "TLRetinaNet", "did you mean 'RetinaNet'"),
+        ("MODEL.ROI_HEADS.NAME", "CustomROIHeads", "did you mean 'Res5ROIHeads'"),
+        ("MODEL.BACKBONE.NAME", "build_vgg_backbone", "unknown BACKBONE"),
+    ],
+)
+def test_an_unknown_name_comes_with_its_key(key: str, name: str, match: str) -> None:
+    from lucidet.modeling import build_model
+
+    cfg = get_cfg()
+    cfg.MODEL.DEVICE = "meta"
+    cfg.merge_from_list([key, name])
+    match += rf".*\({key}, command line\); a component of your own is known once"
+    with torch.device("meta"), pytest.raises(ValueError, match=match):
+        build_model(cfg)
 
 
 def test_defaults_are_supported() -> None:

@@ -41,6 +41,19 @@ def test_check(capsys: pytest.CaptureFixture[str]) -> None:
     assert "MODEL.MASK_ON True asks for masks" in capsys.readouterr().err
 
 
+def test_check_builds_the_model(capsys: pytest.CaptureFixture[str]) -> None:
+    file = model_zoo.get_config_file(RETINANET)
+    wrong_section = ["MODEL.ROI_HEADS.NUM_CLASSES", "3"]
+    assert main(["config", "check", "--config-file", file, *wrong_section]) == 0
+    out = capsys.readouterr()
+    assert "MODEL.META_ARCHITECTURE RetinaNet: is built, 37,9" in out.out
+    assert out.err == (
+        "note: MODEL.ROI_HEADS.NUM_CLASSES has no effect in this RetinaNet (command line)\n"
+    )
+    assert main(["config", "check", "MODEL.BACKBONE.NAME", "build_resnet_backbon"]) == 1
+    assert "did you mean 'build_resnet_backbone'? (MODEL.BACKBONE.NAME" in capsys.readouterr().err
+
+
 def test_translate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write(tmp_path, "atss.yaml", ATSS.replace("DIVISIBILITY: 32", "DIVISIBILITY: 64"))
     assert main(["config", "translate", file]) == 0

@@ -421,3 +421,61 @@ def test_a_users_own_tree_is_left_alone(tmp_path: Path) -> None:
     cfg = CfgNode({"MODEL": {"RPN_ONLY": False}})
     cfg.merge_from_file(write(tmp_path, "own.yaml", "MODEL: {RPN_ONLY: True}"))
     assert cfg.MODEL.RPN_ONLY is True
+
+
+def test_testing_at_many_scales_that_is_off(tmp_path: Path) -> None:
+    """The authors' X-101 files describe it and leave it off."""
+    scales = {"ENABLED": False, "VOTE": True, "VOTE_TH": 0.66, "MERGE_TYPE": "soft-vote"}
+    text = edited(ATSS, TEST__BBOX_AUG=scales | {"SCALES": "(400, 1800)"})
+    assert load(tmp_path, text).TEST.AUG.ENABLED is False
+    assert notes_of(tmp_path, text).count("has no effect here: TEST.BBOX_AUG.ENABLED is False") == 4
+    text = edited(text, TEST__BBOX_AUG__ENABLED=True)
+    assert load(tmp_path, text).TEST.AUG.FUSION == "vote"
+    assert "MERGE_TYPE has no effect here: voting has one form" in notes_of(tmp_path, text)
+
+
+def test_width_of_the_pyramid(tmp_path: Path) -> None:
+    bare = edited(FASTER, MODEL__RESNETS=None)
+    assert load(tmp_path, bare).MODEL.FPN.OUT_CHANNELS == 1024  # their default
+    assert "BACKBONE_OUT_CHANNELS isn't given" in notes_of(tmp_path, bare)
+    older = edited(bare, MODEL__BACKBONE__OUT_CHANNELS=128)
+    assert load(tmp_path, older).MODEL.FPN.OUT_CHANNELS == 128
+    both = edited(older, MODEL__RESNETS__BACKBONE_OUT_CHANNELS=256)
+    assert load(tmp_path, both).MODEL.FPN.OUT_CHANNELS == 256
+
+
+def test_what_is_built_into_their_detectors(tmp_path: Path) -> None:
+    text = edited(ATSS, MODEL__ATSS_ON=None, MODEL__ATSS=None, MODEL__FCOS_ON=True)
+    fcos = load(tmp_path, text).MODEL.FCOS
+    assert (fcos.LEARN_SCALES, fcos.LOSS_NORMALIZER) == (True, "batch")
+    text = edited(text, MODEL__FCOS_ON=None, MODEL__RETINANET_ON=True)
+    assert load(tmp_path, text).MODEL.RETINANET.LOSS_NORMALIZER == "batch"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (FASTER, True),
+        (edited(FASTER, MODEL__RPN_ONLY=True), True),
+        (edited(ATSS, MODEL__ATSS_ON=None, MODEL__ATSS=None, MODEL__FCOS_ON=True), True),
+        (ATSS, False),
+    ],
+)
+def test_who_has_no_legacy_boxes_is_told(text: str, told: bool, tmp_path: Path) -> None:
+    assert ("boxes differ by up to a pixel" in notes_of(tmp_path, text)) == told
+
+
+def test_a_file_without_marks_is_recognised_by_most_of_its_keys(tmp_path: Path) -> None:
+    """Forks add keys of their own: they are named, the rest isn't."""
+    text = """\
+MODEL:
+  WEIGHT: "catalog://ImageNetPretrained/MSRA/R-50"
+  ROTATED: True
+  RPN: {PRE_NMS_TOP_N_TEST: 6000, POST_NMS_TOP_N_TEST: 1000}
+"""
+    with pytest.raises(UnknownKeyError, match=r"theirs.yaml:3: MODEL.ROTATED") as error:
+        load(tmp_path, text)
+    assert "WEIGHT" not in str(error.value)
+    slips = "MODEL: {WEIGHT: a.pkl, RPN: {NMS_TRESH: 0.5, HEADNAME: x}}\n"
+    with pytest.raises(UnknownKeyError, match="MODEL.WEIGHT .did you mean MODEL.WEIGHTS"):
+        load(tmp_path, slips)

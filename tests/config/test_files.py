@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lucidet.config import CfgNode, get_cfg
+from lucidet.config import CfgNode, UnknownKeyError, get_cfg
 from lucidet.config.files import read_config
 from tests.config.test_config import write
 
@@ -41,11 +41,17 @@ def test_empty_file_and_empty_section(tmp_path: Path) -> None:
     [
         ("_BASE_: a.yaml", r"comes back to itself: a.yaml -> a.yaml"),
         ("_BASE_: 3", r"a.yaml:1: _BASE_ must be a path"),
-        ("_BASE_: https://example.org/a.yaml", "file on this machine"),
+        ("_BASE_: https://example.org/a.yaml", "file on this machine.*put a copy beside this file"),
+        (
+            "_BASE_: detectron2://COCO-Detection/retinanet_R_50_FPN_1x.yaml",
+            r"a.yaml:1: .*lucidet has one of that name: .*COCO-Detection.retinanet_R_50_FPN_1x.yaml",
+        ),
+        ("_BASE_: https://example.org/Base-RCNN-FPN.yaml", "of that name: .*Base-RCNN-FPN.yaml"),
         ("_BASE_: base.yaml\nX: {Y: 1}", r"a.yaml:2: X is a section"),
         ("- 1", "expected `KEY: value`"),
         ("3: 1", r"a.yaml:1: a key must be a name, got 3"),
-        ("VERSION: 1", r"a.yaml:1: VERSION is 1"),
+        ("VERSION: 1", r"a.yaml:1: VERSION is 1.*write VERSION: 2"),
+        ("SEED: 1\nSEED: 2", r"a.yaml:2: key SEED again; it stands on line 1.*keep one"),
     ],
 )
 def test_refused_file(text: str, match: str, tmp_path: Path) -> None:
@@ -61,5 +67,34 @@ def test_absent_file(tmp_path: Path) -> None:
     file = write(tmp_path, "a.yaml", "_BASE_: gone.yaml")
     with pytest.raises(FileNotFoundError, match=r"gone.yaml, which .*a.yaml names as _BASE_"):
         get_cfg().merge_from_file(file)
+    file = write(tmp_path, "b.yaml", "_BASE_: /gone/configs/Base-RetinaNet.yaml")
+    with pytest.raises(FileNotFoundError, match=r"lucidet has one of that name: .*Base-RetinaNet"):
+        get_cfg().merge_from_file(file)
     with pytest.raises(ValueError, match="is a folder"):
         get_cfg().merge_from_file(str(tmp_path))
+
+
+def test_all_unknown_keys_are_named_at_once(tmp_path: Path) -> None:
+    """A project's file with keys that its own code declares."""
+    text = "SOLVER: {MAX_ITERS: 7, SEED: 1, GAMMA: 0.5}\nSEMISUPNET: {TRAINER: x}\n"
+    file = write(tmp_path, "a.yaml", text)
+    cfg = get_cfg()
+    with pytest.raises(UnknownKeyError) as error:
+        cfg.merge_from_file(file)
+    message = str(error.value)
+    assert f"{file} has 3 unknown config keys" in message
+    assert f"{file}:1: SOLVER.MAX_ITERS (did you mean SOLVER.MAX_ITER?)" in message
+    assert f"{file}:1: SOLVER.SEED (did you mean SEED?)" in message
+    assert f"{file}:2: SEMISUPNET\n" in message
+    assert "Keys of your own code are declared before the file is read" in message
+    assert cfg == get_cfg()  # nothing was set
+    cfg.set_new_allowed(True)
+    cfg.merge_from_file(file)
+    assert (cfg.SEMISUPNET.TRAINER, cfg.SOLVER.GAMMA) == ("x", 0.5)
+
+
+def test_one_unknown_key(tmp_path: Path) -> None:
+    file = write(tmp_path, "a.yaml", "DEVICE: cpu\n")
+    match = r"a.yaml:1: unknown config key 'DEVICE'; did you mean 'MODEL.DEVICE'\?\nTake what"
+    with pytest.raises(UnknownKeyError, match=match):
+        get_cfg().merge_from_file(file)
