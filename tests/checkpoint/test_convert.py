@@ -12,8 +12,10 @@ from torch import nn
 
 from lucidet.checkpoint import DetectionCheckpointer, load_weights_file
 from lucidet.checkpoint.convert import convert, read_renamed
+from lucidet.checkpoint.formats import rename_weights
 from lucidet.cli.main import main
 from lucidet.config import CfgNode, get_cfg
+from lucidet.data import MetadataCatalog
 from lucidet.modeling import build_model
 from tests.checkpoint.foreign import ATSS, FPN, RETINANET, build, caffe2, maskrcnn_benchmark
 
@@ -65,6 +67,7 @@ def test_converted_torchvision_gets_the_shipped_config(name: str) -> None:
     ours.merge_from_file(str(done.config))
     shipped.merge_from_file(str(CONFIGS / "torchvision" / f"{name}.yaml"))
     assert ours.MODEL.WEIGHTS == "ours.safetensors"
+    assert ours.DATASETS.TEST == shipped.DATASETS.TEST
     norm_keys = ("MODEL.RESNETS.NORM_EPS", "MODEL.BACKBONE.FREEZE_AT", "MODEL.WEIGHTS")
     norm_keys += ("MODEL.RESNETS.NORM", "MODEL.MOBILENET.NORM")
     a, b = effective(ours), effective(shipped)
@@ -79,6 +82,36 @@ def test_converted_torchvision_gets_the_shipped_config(name: str) -> None:
     assert model.state_dict().keys() <= expected.keys() | model.state_dict().keys()
     for key, value in model.state_dict().items():
         assert torch.equal(value, expected[key]), key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_class_map_leads_from_labels_to_cocos_classes(name: str) -> None:
+    cfg = get_cfg()
+    cfg.merge_from_file(str(CONFIGS / "torchvision" / f"{name}.yaml"))
+    ids = MetadataCatalog.get("coco_2017_val").thing_dataset_id_to_contiguous_id
+    first = 1 if cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN" else 0  # label of class 0
+    class_map = cfg.MODEL.CLASS_MAP
+    assert {k + first: own for k, own in enumerate(class_map) if own >= 0} == ids
+    assert len(class_map) + first == 91
+
+
+@pytest.mark.parametrize("classes", [2, 81, 92])
+@pytest.mark.parametrize(
+    ("name", "key", "less"),
+    [
+        ("fasterrcnn_mobilenet_v3_large_320_fpn", "ROI_HEADS", 1),
+        ("retinanet_resnet50_fpn", "RETINANET", 0),
+        ("fcos_resnet50_fpn", "FCOS", 0),
+    ],
+)
+def test_weights_trained_on_other_data_get_no_class_map(
+    name: str, key: str, less: int, classes: int
+) -> None:
+    with torch.device("meta"):
+        oracle = getattr(detection, name)(weights=None, weights_backbone=None, num_classes=classes)
+    settings = rename_weights(oracle.state_dict(), False).settings
+    assert settings[f"MODEL.{key}.NUM_CLASSES"] == classes - less
+    assert not {"MODEL.CLASS_MAP", "DATASETS.TEST"} & set(settings)
 
 
 @pytest.mark.parametrize(
