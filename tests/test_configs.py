@@ -180,7 +180,7 @@ def test_pascal_voc_configs() -> None:
         cfg = model_zoo.get_config(f"PascalVOC-Detection/faster_rcnn_R_50_{neck}.yaml")
         assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 20
         assert cfg.DATASETS.TRAIN == ("voc_2007_trainval", "voc_2012_trainval")
-        assert cfg.INPUT.MIN_SIZE_TRAIN == tuple(range(480, 801, 32))
+        assert tuple(range(480, 801, 32)) == cfg.INPUT.MIN_SIZE_TRAIN
         assert (cfg.SOLVER.STEPS, cfg.SOLVER.MAX_ITER) == ((12000, 16000), 18000)
         assert cfg.SOLVER.WARMUP_ITERS == 100
 

@@ -477,5 +477,5 @@ MODEL:
         load(tmp_path, text)
     assert "WEIGHT" not in str(error.value)
     slips = "MODEL: {WEIGHT: a.pkl, RPN: {NMS_TRESH: 0.5, HEADNAME: x}}\n"
-    with pytest.raises(UnknownKeyError, match="MODEL.WEIGHT .did you mean MODEL.WEIGHTS"):
+    with pytest.raises(UnknownKeyError, match=r"MODEL.WEIGHT .did you mean MODEL.WEIGHTS"):
         load(tmp_path, slips)
