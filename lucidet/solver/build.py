@@ -6,10 +6,10 @@ Names as `detectron2.solver.build`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -17,6 +17,7 @@ from lucidet.solver.lr_scheduler import LRMultiplier, WarmupParamScheduler
 from lucidet.solver.optimizer import (
     GradientClipType,
     add_clipping,
+    clip_gradients,
     create_optimizer,
     get_default_optimizer_params,
     reduce_param_groups,
@@ -42,6 +43,20 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _SCHEDULES = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
+
+
+def _create_gradient_clipper(cfg: Any) -> Callable[[Any], None]:
+    """Return a function that clips the gradients of parameters as ``SOLVER.CLIP_GRADIENTS`` says.
+
+    For optimisers that users build; unlike detectron2's, it takes one parameter or many.
+    """
+    arguments = (cfg.CLIP_TYPE, cfg.CLIP_VALUE, cfg.NORM_TYPE)
+
+    def clip(parameters: Any) -> None:
+        given = [parameters] if isinstance(parameters, Tensor) else parameters
+        clip_gradients(given, *arguments)
+
+    return clip
 
 
 def maybe_add_gradient_clipping(cfg: Any, optimizer: Any) -> Any:
