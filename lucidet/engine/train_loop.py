@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from lucidet.engine.acceleration import CompiledParts
 from lucidet.engine.finite import LossWatch, StepValues
 from lucidet.engine.trainer_base import HookBase, TrainerBase
 from lucidet.utils import comm
@@ -40,6 +41,7 @@ class SimpleTrainer(TrainerBase):
             instead of waiting for them.
         accumulate: batches whose gradients are averaged for one update.
         output_dir: where the batch of a loss that is not finite is saved; None: not at all.
+        compiled: parts of `model` that run compiled in these steps; None: none.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class SimpleTrainer(TrainerBase):
         *,
         accumulate: int = 1,
         output_dir: str | None = None,
+        compiled: CompiledParts | None = None,
     ) -> None:
         super().__init__()
         if gather_metric_period < 1 or accumulate < 1:
@@ -68,6 +71,7 @@ class SimpleTrainer(TrainerBase):
         self.zero_grad_before_forward = zero_grad_before_forward
         self.async_write_metrics = async_write_metrics
         self.accumulate = accumulate
+        self.compiled = compiled
         self._data_loader_iter_obj: Iterator[Any] | None = None
         self._watch = LossWatch(output_dir)
         self._finished: list[StepValues] = []  # checked, not yet written
@@ -85,7 +89,7 @@ class SimpleTrainer(TrainerBase):
             batch = next(self._data_loader_iter)
             data_time += time.perf_counter() - asked
             with self._gradient_exchange(last=part == self.accumulate - 1):
-                with self.precision_context():
+                with self.precision_context(), self._compiled_parts():
                     losses = _as_dict(self.model(batch))
                 self.backward(sum(losses.values()) / self.accumulate)
             for name, loss in losses.items():
@@ -108,6 +112,9 @@ class SimpleTrainer(TrainerBase):
     def update_weights(self) -> None:
         """Take one optimiser step."""
         self.optimizer.step()
+
+    def _compiled_parts(self) -> AbstractContextManager[Any]:
+        return self.compiled.in_use() if self.compiled else nullcontext()
 
     def _gradient_exchange(self, last: bool) -> AbstractContextManager[Any]:
         """Processes exchange gradients once an update, with its last batch."""
@@ -231,7 +238,7 @@ class AMPTrainer(SimpleTrainer):
 
     Args:
         model, data_loader, optimizer, gather_metric_period, zero_grad_before_forward,
-            async_write_metrics, accumulate, output_dir: as for `SimpleTrainer`.
+            async_write_metrics, accumulate, output_dir, compiled: as for `SimpleTrainer`.
         grad_scaler: keeps float16 gradients from vanishing; made if None. bfloat16 needs none.
         precision: ``torch.float16`` (GPUs) or ``torch.bfloat16`` (CPU, GPUs since 2020).
         log_grad_scaler: write its scale at every step (waits for the device).
@@ -251,6 +258,7 @@ class AMPTrainer(SimpleTrainer):
         *,
         accumulate: int = 1,
         output_dir: str | None = None,
+        compiled: CompiledParts | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -261,6 +269,7 @@ class AMPTrainer(SimpleTrainer):
             async_write_metrics,
             accumulate=accumulate,
             output_dir=output_dir,
+            compiled=compiled,
         )
         if precision not in (torch.float16, torch.bfloat16):
             raise ValueError(f"precision must be torch.float16 or torch.bfloat16, got {precision}")

@@ -26,6 +26,7 @@ from lucidet.data import (
 )
 from lucidet.data.detection_utils import build_augmentation
 from lucidet.engine import hooks
+from lucidet.engine.acceleration import CompiledParts, wants_channels_last
 from lucidet.engine.checks import (
     check_classes_of_test_data,
     check_classes_of_training_data,
@@ -81,6 +82,10 @@ class DefaultTrainer(TrainerBase):
         scheduler: of the learning rate.
     """
 
+    # here for trainers that set themselves up without this class's __init__
+    ema: ModelEMA | None = None
+    _last_eval_results: Mapping[str, Any] | None = None
+
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
         if not logging.getLogger("lucidet").isEnabledFor(logging.INFO):
@@ -92,6 +97,9 @@ class DefaultTrainer(TrainerBase):
         self.cfg = cfg = scaled
 
         model = self.build_model(cfg)
+        device = torch.device(cfg.MODEL.DEVICE)
+        if wants_channels_last(cfg.SOLVER.CHANNELS_LAST, device, cfg.SOLVER.AMP.ENABLED):
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(for_one_batch(cfg))
         check_classes_of_training_data(cfg)  # class names are known once the annotations are read
@@ -113,7 +121,6 @@ class DefaultTrainer(TrainerBase):
             self.checkpointer.add_checkpointable("ema", self.ema)
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
-        self._last_eval_results: Mapping[str, Any] | None = None
         self.register_hooks(self.build_hooks())
         me = weakref.proxy(self)
         # backward happens in the inner trainer; the hooks are registered here
@@ -132,6 +139,7 @@ class DefaultTrainer(TrainerBase):
             "gather_metric_period": 1 if lone_on_cpu else WRITE_PERIOD,
             "accumulate": cfg.SOLVER.ACCUMULATE,
             "output_dir": cfg.OUTPUT_DIR,
+            "compiled": CompiledParts(model) if cfg.SOLVER.COMPILE else None,
         }
         if not cfg.SOLVER.AMP.ENABLED:
             return SimpleTrainer(model, data_loader, optimizer, **common)
