@@ -27,13 +27,22 @@ class PageData:
         self.images: dict[str, str] = {}
         self._arrays: dict[str, np.ndarray] = {}
         self.classes: list[str] = trace.context.get("classes") or []
+        self.class_map: list[int] = trace.context.get("class_map") or []
         self.channels = (trace.context.get("limits") or {}).get("format", "BGR")
 
     # ---- names ---------------------------------------------------------------------------------
 
     def class_name(self, index: int) -> str:
-        """Return the name of a class, or its number."""
+        """Return the name of a class of the data set, or its number."""
         return self.classes[index] if 0 <= index < len(self.classes) else f"class {index}"
+
+    def own_class_name(self, index: int) -> str:
+        """Return the name of a class as the model counts them; see `MODEL.CLASS_MAP`."""
+        of_data = self._of_data(index)
+        return f"the model's class {index}" if of_data < 0 else self.class_name(of_data)
+
+    def _of_data(self, index: int) -> int:
+        return self.class_map[index] if 0 <= index < len(self.class_map) else index
 
     def strides(self) -> list[Any]:
         """Return the strides of the levels with anchors, finest first."""
@@ -117,9 +126,9 @@ class PageData:
         return box_layer("objects", boxes, names, color=7, groups=range(len(boxes)), on=on)
 
     def gt_classes(self, event: Event) -> list[int] | None:
-        """Return the classes of an assignment's objects, where the trace tells them."""
+        """Return the classes, in the data set, of an assignment's objects, where it tells them."""
         if "gt_classes" in event.values:
-            return whole(event["gt_classes"]).tolist()
+            return [self._of_data(k) for k in whole(event["gt_classes"]).tolist()]
         count = len(whole(event["gt_boxes"]))
         _, classes = self.annotated()
         return classes if len(classes) == count else None

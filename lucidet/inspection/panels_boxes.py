@@ -25,7 +25,7 @@ def boxes(page: PageData, event: Event) -> list[Block]:
     for r in order[:300].tolist():
         name = f"#{r}: {number(float(scores[r]))}"
         if classes is not None:
-            name += f", {page.class_name(int(classes[r]))}"
+            name += f", {page.own_class_name(int(classes[r]))}"
         if levels is not None:
             name += f", {page.level_name(int(levels[r]))}"
         labels.append(name)
@@ -119,7 +119,7 @@ def _nms(page: PageData, event: Event, found: Event, groups: Tensor, name: str) 
 def _class_of(page: PageData, found: Event, row: int) -> str:
     if found.get("classes") is None:
         return ""
-    return f", {page.class_name(int(found['classes'][row]))}"
+    return f", {page.own_class_name(int(found['classes'][row]))}"
 
 
 def rpn_nms(page: PageData, event: Event) -> list[Block]:

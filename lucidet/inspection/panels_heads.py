@@ -58,7 +58,7 @@ def roi_head(page: PageData, event: Event) -> list[Block]:
         counts = torch.bincount(winners, minlength=scores.shape[1])
         order = counts.argsort(descending=True)[:10].tolist()
         rows: list[list[Any]] = [
-            ["background" if c == background else page.class_name(c), int(counts[c])]
+            ["background" if c == background else page.own_class_name(c), int(counts[c])]
             for c in order
             if counts[c]
         ]

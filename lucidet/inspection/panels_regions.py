@@ -56,7 +56,7 @@ def roi_sample(page: PageData, event: Event) -> list[Block]:
     indices, classes = whole(event["indices"]), whole(event["classes"])
     foreground = whole(event["foreground"])
     before = [e for e in page.trace.all("roi.assign") if e.image == event.image]
-    names = [page.class_name(int(c)) for c in classes]
+    names = [page.own_class_name(int(c)) for c in classes]
     counts: dict[str, int] = {}
     for name, has in zip(names, foreground.tolist(), strict=True):
         name = name if has else "background"

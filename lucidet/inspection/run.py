@@ -149,6 +149,7 @@ def inspect_image(
         "file_name": str(record.get("file_name", "")),
         "image_id": record.get("image_id"),
         "classes": class_names(cfg, dataset),
+        "class_map": list(cfg.MODEL.CLASS_MAP),
         "until": until or "",
         "error": "",
         "limits": limits_of(cfg),
