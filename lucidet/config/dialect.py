@@ -18,7 +18,8 @@ from lucidet.config.values import coerce, decode
 logger = logging.getLogger(__name__)
 
 # one of these is enough; of the others two are needed, since one may be a slip (WEIGHT, WEIGHTS),
-# and more than half of the keys that lucidet doesn't know
+# more than half of the keys that lucidet doesn't know, and more than there are keys that only
+# lucidet knows
 _MARKS = frozenset(
     {
         "MODEL.BACKBONE.CONV_BODY",
@@ -50,11 +51,13 @@ def is_dialect(values: dict[str, Any], known: Collection[str]) -> bool:
     >>> is_dialect({"MODEL": {"WEIGHT": "R-50.pkl"}}, ["MODEL.WEIGHTS"])  # a slip
     False
     """
-    given = [key for key in _flat(values) if key not in known]
+    keys = list(_flat(values))
+    given = [key for key in keys if key not in known]
     if not _MARKS.isdisjoint(given):
         return True
     theirs = [key for key in given if key in KEYS or _reason(key)]
-    return len(theirs) >= 2 and 2 * len(theirs) > len(given)
+    ours = [key for key in keys if key in known and key not in KEYS and not _reason(key)]
+    return len(theirs) >= 2 and len(theirs) > max(len(ours), len(given) // 2)
 
 
 class Source:

@@ -479,3 +479,11 @@ MODEL:
     slips = "MODEL: {WEIGHT: a.pkl, RPN: {NMS_TRESH: 0.5, HEADNAME: x}}\n"
     with pytest.raises(UnknownKeyError, match=r"MODEL.WEIGHT .did you mean MODEL.WEIGHTS"):
         load(tmp_path, slips)
+
+
+def test_two_of_their_names_in_a_file_of_detectron2s_names(tmp_path: Path) -> None:
+    """Two slips; only detectron2 has the rest."""
+    text = "VERSION: 2\nMODEL: {WEIGHT: a.pkl, RESNETS: {DEPTH: 50}, ROI_HEADS: {NMS: 0.3}}\n"
+    match = r"(?s)2 unknown config keys.*MODEL.WEIGHTS.*MODEL.ROI_HEADS.NMS"
+    with pytest.raises(UnknownKeyError, match=match):
+        load(tmp_path, text)
