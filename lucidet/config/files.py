@@ -49,6 +49,11 @@ def _read(filename: str, opener: Opener, chain: tuple[str, ...]) -> ConfigConten
 
 
 def _read_one(filename: str, opener: Opener, named_by: str | None) -> ConfigContent:
+    if filename.endswith(".py"):
+        raise ValueError(
+            f"{filename}: Python files are not run to read a config; the same as YAML is needed"
+            f"{_ours(filename.removesuffix('.py') + '.yaml')}"
+        )
     try:
         with opener(filename) as file:
             text = file.read()

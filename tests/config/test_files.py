@@ -98,3 +98,15 @@ def test_one_unknown_key(tmp_path: Path) -> None:
     match = r"a.yaml:1: unknown config key 'DEVICE'; did you mean 'MODEL.DEVICE'\?\nTake what"
     with pytest.raises(UnknownKeyError, match=match):
         get_cfg().merge_from_file(file)
+
+
+def test_python_configs_are_not_run(tmp_path: Path) -> None:
+    """detectron2's lazy configs, mmdetection's: the YAML of the same name is pointed at."""
+    folder = tmp_path / "COCO-Detection"
+    file = write(folder, "retinanet_R_50_FPN_1x.py", "model = None\n")
+    match = r"1x.py: Python files are not run.*lucidet has one .*retinanet_R_50_FPN_1x.yaml"
+    with pytest.raises(ValueError, match=match):
+        get_cfg().merge_from_file(file)
+    file = write(tmp_path, "mine.py", "model = None\n")
+    with pytest.raises(ValueError, match="the same as YAML is needed$"):
+        get_cfg().merge_from_file(file)
