@@ -108,5 +108,5 @@ def test_python_configs_are_not_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=match):
         get_cfg().merge_from_file(file)
     file = write(tmp_path, "mine.py", "model = None\n")
-    with pytest.raises(ValueError, match="the same as YAML is needed$"):
+    with pytest.raises(ValueError, match=r"the same as YAML is needed$"):
         get_cfg().merge_from_file(file)
