@@ -46,7 +46,7 @@ class VideoVisualizer:
                 are.
         """
         visualizer = Visualizer(frame, self.metadata, instance_mode=self._instance_mode)
-        if self._instance_mode is ColorMode.SEGMENTATION or not len(predictions):
+        if self._instance_mode is ColorMode.SEGMENTATION:
             return visualizer.draw_instance_predictions(predictions)
         boxes = to_array(predictions.pred_boxes)[:, :4]
         classes = np.asarray(predictions.pred_classes.tolist(), int)
