@@ -165,13 +165,23 @@ def clip_gradients(
 
 
 class _ClippingHook:
-    """Clips before each step; runs inside ``optimizer.step``, so after AMP's unscaling."""
+    """Clips before each step; runs inside ``optimizer.step``, so after AMP's unscaling.
+
+    A `GradScaler` leaves the unscaling to a fused optimiser, unless it was asked for before. Then
+    it happens here, before the clipping. (Whether a step is left out is decided in the fused
+    kernel in any case: the host doesn't wait for it.)
+    """
 
     def __init__(self, clip_type: GradientClipType, clip_value: float, norm_type: float) -> None:
         self.arguments = (clip_type, clip_value, norm_type)
 
     def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        scale = getattr(optimizer, "grad_scale", None)
+        if scale is not None:
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            torch._foreach_div_(gradients, scale)
+            optimizer.grad_scale = None  # type: ignore[attr-defined]
         clip_gradients(parameters, *self.arguments)
 
 
@@ -194,8 +204,6 @@ def add_clipping(
     if not clip_value > 0 or math.isnan(clip_value):
         raise ValueError(f"clip_value must be positive, got {clip_value}")
     optimizer.register_step_pre_hook(_ClippingHook(kind, clip_value, norm_type))
-    # a fused optimiser would else unscale AMP's gradients inside its kernel, behind the clipping
-    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     return optimizer
 
 

@@ -83,12 +83,16 @@ def test_step_of_the_trainers(name: str, amp: bool, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("kind", ["value", "norm", "full_model"])
 def test_clipping(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of scaled gradients, with the decision whether to leave out the step."""
     model = nn.Linear(3, 3)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
     optimizer = create_optimizer(get_default_optimizer_params(model, base_lr=0.1), lr=0.1)
     add_clipping(optimizer, kind, 1.0)
     with counted_host_waits(monkeypatch) as waits:
-        model(torch.ones(2, 3)).sum().backward()
-        optimizer.step()
+        scaler.scale(model(torch.ones(2, 3)).sum()).backward()
+        scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
     assert waits.places == []
 
 

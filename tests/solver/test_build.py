@@ -188,6 +188,26 @@ def test_clipping_comes_after_unscaling():
     assert model.weight.tolist() == [[-0.25, -1.0]]
 
 
+@pytest.mark.parametrize("clip", [None, "value", "norm", "full_model"])
+@pytest.mark.parametrize("unscaled_before", [False, True])
+def test_steps_of_overflown_gradients_are_left_out(clip, unscaled_before):
+    model = nn.Linear(2, 1, bias=False)
+    options = {"CLIP_GRADIENTS": clipping(clip)} if clip else {}
+    optimizer = build_optimizer(solver(**options), model)
+    assert optimizer.param_groups[0]["fused"]
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    before = model.weight.detach().clone()
+    for value, same in ((float("inf"), True), (0.5, False)):
+        optimizer.zero_grad()
+        scaler.scale(model(torch.tensor([[0.25, value]])).sum()).backward()
+        if unscaled_before:
+            scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+        assert torch.equal(model.weight, before) is same
+    assert scaler.get_scale() == 512.0
+
+
 @pytest.mark.parametrize(
     ("clip", "message"),
     [
