@@ -100,6 +100,21 @@ def test_aspect_ratio_grouping():
     assert len(list(loader)) == 4  # a second pass
 
 
+@pytest.mark.parametrize("gpu", [False, True])
+@pytest.mark.parametrize("grouping", [False, True])
+def test_images_are_pinned_for_a_gpu(gpu, grouping, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    loader = build_detection_train_loader(
+        RECORDS,
+        mapper=None,
+        sampler=range(8),
+        total_batch_size=2,
+        aspect_ratio_grouping=grouping,
+    )
+    assert (loader.dataset if grouping else loader).pin_memory is gpu
+    assert build_detection_test_loader(RECORDS, mapper=None).pin_memory is gpu
+
+
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
