@@ -61,4 +61,5 @@ def test_trains(cfg: CfgNode) -> None:
         optimizer.step()
         totals.append(total.item())
     assert all(torch.isfinite(torch.tensor(totals)))
-    assert totals[-1] < 0.75 * totals[0]
+    # single steps of so few may jump, whatever is sampled
+    assert sorted(totals[-5:])[2] < 0.75 * totals[0]
