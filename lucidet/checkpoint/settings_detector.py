@@ -156,5 +156,5 @@ def _dense(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         f"MODEL.{name}.NORM": norm,
     }
     if any(n.startswith("head.cls_subnet.") and ".offset." in n for n in weights):
-        settings["MODEL.ATSS.USE_DCN_IN_TOWER"] = True
+        settings[f"MODEL.{name}.USE_DCN_IN_TOWER"] = True
     return settings

@@ -98,6 +98,8 @@ def _add_fcos(_C: CN) -> None:
     # 3x3 convolutions in each tower, and their norm
     _C.MODEL.FCOS.NUM_CONVS = 4
     _C.MODEL.FCOS.NORM = "GN"
+    # Deformable convolution in the last layer of each tower
+    _C.MODEL.FCOS.USE_DCN_IN_TOWER = False
     # Score of every class and point at the start of training: sets the last bias
     _C.MODEL.FCOS.PRIOR_PROB = 0.01
     # Positive points lie within so many strides of the object's centre; 0: anywhere in the box

@@ -216,7 +216,8 @@ def _atss(source: Source, target: Target) -> None:
 def _fcos(source: Source, target: Target) -> None:
     fcos = "MODEL.FCOS"
     _foreground(source, target, f"{fcos}.NUM_CLASSES", f"{fcos}.NUM_CLASSES")
-    target.copy(fcos, {**_DENSE_NAMES, "CENTER_SAMPLING_RADIUS": "CENTER_SAMPLING_RADIUS"})
+    same = "CENTER_SAMPLING_RADIUS", "USE_DCN_IN_TOWER"
+    target.copy(fcos, {**_DENSE_NAMES, **{name: name for name in same}})
     # built into the authors' code
     target.set(f"{fcos}.LEARN_SCALES", True, "MODEL.FCOS_ON")
     target.set(f"{fcos}.LOSS_NORMALIZER", "batch", "MODEL.FCOS_ON")
@@ -231,7 +232,6 @@ def _fcos(source: Source, target: Target) -> None:
         "IOU_LOSS_TYPE": "giou",
         "NORM_REG_TARGETS": True,
         "CENTERNESS_ON_REG": True,
-        "USE_DCN_IN_TOWER": False,
         "FPN_STRIDES": (8, 16, 32, 64, 128),
     }
     for name, only in built.items():

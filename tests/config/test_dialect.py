@@ -298,10 +298,12 @@ def test_fcos(tmp_path: Path) -> None:
         "CENTERNESS_ON_REG": True,
         "CENTER_SAMPLING_RADIUS": 1.5,
         "IOU_LOSS_TYPE": "giou",
+        "USE_DCN_IN_TOWER": True,
     }
     text = edited(text, MODEL__FCOS=good)
     cfg = load(tmp_path, text)
     assert cfg.MODEL.FCOS.CENTER_SAMPLING_RADIUS == 1.5
+    assert cfg.MODEL.FCOS.USE_DCN_IN_TOWER is True
     assert "no counterpart" not in notes_of(tmp_path, text)
     text = edited(text, MODEL__FCOS__IOU_LOSS_TYPE="linear_iou")
     assert "IOU_LOSS_TYPE 'linear_iou' has no counterpart" in notes_of(tmp_path, text)

@@ -57,6 +57,7 @@ CONFIGS = {
     "ATSS-DCN": lambda: tiny_config(ATSS, DEFORMABLE),
     "ATSS-legacy": lambda: tiny_config(ATSS, [("MODEL.LEGACY_PLUS_ONE", True)]),
     "FCOS": lambda: tiny_config(FCOS),
+    "FCOS-DCN": lambda: tiny_config(FCOS, [("MODEL.FCOS.USE_DCN_IN_TOWER", True)]),
     "ProposalNetwork": lambda: tiny_config(FPN, PROPOSALS),
 }
 

@@ -124,6 +124,7 @@ class FCOS(DenseDetector):
                 conv_dims=[shapes[0].channels] * fcos.NUM_CONVS,
                 norm=fcos.NORM,
                 prior_prob=fcos.PRIOR_PROB,
+                deformable_last=fcos.USE_DCN_IN_TOWER,
                 positive_deltas=True,
                 learn_scales=fcos.LEARN_SCALES,
             ),
