@@ -233,8 +233,9 @@ class DefaultTrainer(TrainerBase):
             self._validation_loss(),
             hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate),
             *self._after_evaluation(),
-            hooks.PeriodicWriter(self.build_writers(), WRITE_PERIOD) if is_main else None,
             self._progress_bar() if is_main else None,
+            # users insert hooks of theirs before the last one, so that what they measure is written
+            hooks.PeriodicWriter(self.build_writers(), WRITE_PERIOD) if is_main else None,
         ]
 
     def _precise_bn(self) -> HookBase | None:

@@ -96,3 +96,31 @@ for boxes in ([[5.0, 20, 40, 45]], [[0.0, 0, 4, 4], [6.0, 20, 41, 45]], [], [[5.
     assert empty == (0, 0, 0)
     assert fresh != first  # what was gone is another object
     assert np.asarray(found["frame"]).max() == 0
+
+
+def test_hook_before_the_last_one_is_written(run: Any) -> None:
+    found = run(
+        BALLOONS
+        + CONFIG
+        + """
+import json
+from detectron2.engine import DefaultTrainer, HookBase
+
+class Measure(HookBase):
+    def after_step(self):
+        self.trainer.storage.put_scalar("mine", self.trainer.iter, smoothing_hint=False)
+
+class MovedTrainer(DefaultTrainer):
+    def build_hooks(self):
+        hooks = super().build_hooks()
+        hooks[-1]._period = 1
+        hooks.insert(-1, Measure())
+        return hooks
+
+trainer = MovedTrainer(cfg)
+trainer.resume_or_load(resume=False)
+trainer.train()
+lines = [json.loads(line) for line in open("output/metrics.json")]
+"""
+    )
+    assert [line["mine"] for line in found["lines"]] == [0, 1]

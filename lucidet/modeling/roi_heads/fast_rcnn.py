@@ -21,6 +21,7 @@ from lucidet.config import CfgNode, configurable
 from lucidet.layers import ShapeSpec, batched_nms, cat, cross_entropy
 from lucidet.modeling.box_regression import Box2BoxTransform, _dense_box_regression_loss
 from lucidet.structures import Boxes, Instances
+from lucidet.utils.absent import absent
 from lucidet.utils.probe import probe
 
 __all__ = ["FastRCNNOutputLayers", "fast_rcnn_inference"]
@@ -388,6 +389,11 @@ def classification_metrics(
     }
 
 
+FastRCNNOutputs = absent(
+    "FastRCNNOutputs",
+    "detectron2 before 0.4",
+    "FastRCNNOutputLayers.losses and .inference do what its methods did",
+)
 #: detectron2's name, for `losses` written for it; returns the numbers instead of storing them
 _log_classification_stats = classification_metrics
 

@@ -17,9 +17,7 @@ __all__ = [
 ]
 
 ROI_KEYPOINT_HEAD_REGISTRY = Registry("ROI_KEYPOINT_HEAD")
-ROI_KEYPOINT_HEAD_REGISTRY.__doc__ = (
-    "Keypoint heads of users, ``cls(cfg, input_shape)``."
-)
+ROI_KEYPOINT_HEAD_REGISTRY.__doc__ = "Keypoint heads of users, ``cls(cfg, input_shape)``."
 
 BaseKeypointRCNNHead = absent("BaseKeypointRCNNHead", "keypoints")
 KRCNNConvDeconvUpsampleHead = absent("KRCNNConvDeconvUpsampleHead", "keypoints")
