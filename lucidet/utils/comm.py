@@ -118,6 +118,9 @@ def _object_group() -> Any:
     return _GLOO_GROUP[1]
 
 
+_get_global_gloo_group = _object_group  # detectron2's name
+
+
 def all_gather(data: Any, group: dist.ProcessGroup | None = None) -> list[Any]:
     """Return every process's `data` (any picklable object), in order of rank.
 
