@@ -29,7 +29,10 @@ from lucidet.modeling.meta_arch.dense_head import CenternessHead
 from lucidet.modeling.meta_arch.dense_losses import combine, focal_loss_sum, gather_positives
 from lucidet.structures import Boxes
 
-__all__ = ["FCOS"]
+__all__ = ["FCOS", "FCOSHead"]
+
+#: detectron2's name
+FCOSHead = CenternessHead
 
 
 @META_ARCH_REGISTRY.register()

@@ -18,12 +18,12 @@ from lucidet.modeling.box_regression import Box2BoxTransform, BoxCoder, box_loss
 from lucidet.modeling.legacy import GrownObjects, LegacyBox2BoxTransform
 from lucidet.modeling.matcher import Matcher
 from lucidet.modeling.meta_arch.build import META_ARCH_REGISTRY
-from lucidet.modeling.meta_arch.dense_detector import DenseDetector
+from lucidet.modeling.meta_arch.dense_detector import DenseDetector, permute_to_N_HWA_K
 from lucidet.modeling.meta_arch.dense_head import RetinaNetHead
 from lucidet.modeling.meta_arch.dense_losses import combine, focal_loss_sum, gather_positives
 from lucidet.structures import Boxes, Instances
 
-__all__ = ["RetinaNet", "RetinaNetHead"]
+__all__ = ["RetinaNet", "RetinaNetHead", "permute_to_N_HWA_K"]
 
 
 @META_ARCH_REGISTRY.register()
