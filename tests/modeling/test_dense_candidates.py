@@ -1,4 +1,4 @@
-"""The candidates of a level are those of the plain way: threshold, sort everything, take the best."""
+"""The candidates of a level are those of the plain way: threshold, sort all, take the best."""
 
 from __future__ import annotations
 
