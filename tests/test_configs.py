@@ -42,7 +42,7 @@ def test_loads(name: str) -> None:
     cfg = get_cfg()
     cfg.merge_from_file(str(CONFIGS / name))
     if name.startswith(WITH_MASKS):
-        with pytest.raises(ValueError, match="MODEL.MASK_ON True asks for masks.*set it to False"):
+        with pytest.raises(ValueError, match=r"MODEL.MASK_ON True asks for masks.*set it to False"):
             check_supported(cfg)
         cfg.MODEL.MASK_ON = False
     check_supported(cfg)

@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from lucidet.config import get_cfg
@@ -103,3 +104,25 @@ def assert_features(reference: Reference) -> None:
         torch.testing.assert_close(
             moments, reference.tensor(f"out/features/{name}/mean_std"), rtol=1e-4, atol=1e-5
         )
+
+
+def assert_losses_gradients_and_counts(reference: Reference, gradients: float = 1e-4) -> None:
+    """The losses agree, the norms of their gradients (to a relative `gradients`), the counts."""
+    model = reference.model.train()
+    model.zero_grad()
+    losses = model(reference.inputs())
+    expected = json.loads(str(reference.data["out/losses"]))
+    assert {k: v.item() for k, v in losses.items()} == pytest.approx(expected, rel=1e-4)
+
+    sum(losses.values()).backward()
+    parameters = dict(model.named_parameters())
+    norms = json.loads(str(reference.data["out/grad_norms"]))
+    # in double: a float32 sum over 1e7 squares is itself off by 1e-3
+    found = {name: parameters[name].grad.double().norm().item() for name in norms}
+    assert found == pytest.approx(norms, rel=gradients)
+
+    metrics: dict[str, torch.Tensor] = {}
+    for module in model.modules():
+        metrics.update(getattr(module, "metrics", None) or {})
+    counts = reference.meta["events"]
+    assert {name: float(metrics[name]) for name in counts} == pytest.approx(counts, rel=1e-6)

@@ -5,13 +5,15 @@ The numbers, their layout and the agreement asked for are told in the fixtures' 
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 
 from lucidet.structures import Boxes, Instances
-from tests.modeling.reference import Reference, assert_features
+from tests.modeling.reference import (
+    Reference,
+    assert_features,
+    assert_losses_gradients_and_counts,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("two_threads")]
 
@@ -88,23 +90,5 @@ def test_detections(reference):
 
 
 def test_losses_gradients_and_counts(reference):
-    model = reference.model.train()
-    model.zero_grad()
-    losses = model(reference.inputs())
-    expected = json.loads(str(reference.data["out/losses"]))
-    assert {k: v.item() for k, v in losses.items()} == pytest.approx(expected, rel=1e-4)
-
-    sum(losses.values()).backward()
-    parameters = dict(model.named_parameters())
-    norms = json.loads(str(reference.data["out/grad_norms"]))
-    # in double: a float32 sum over 1e7 squares is itself off by 1e-3
-    found = {name: parameters[name].grad.double().norm().item() for name in norms}
     # elsewhere the backbone's gradients come through sampling points that are off by 0.1 pixel
-    allowed = 1e-4 if reference.same_arithmetic else 4e-4
-    assert found == pytest.approx(norms, rel=allowed)
-
-    metrics = {}
-    for module in model.modules():
-        metrics.update(getattr(module, "metrics", None) or {})
-    counts = reference.meta["events"]
-    assert {name: metrics[name].item() for name in counts} == pytest.approx(counts, rel=1e-6)
+    assert_losses_gradients_and_counts(reference, 1e-4 if reference.same_arithmetic else 4e-4)

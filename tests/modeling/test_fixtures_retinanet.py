@@ -11,8 +11,6 @@ compared one by one.
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 from torch import Tensor
@@ -20,7 +18,11 @@ from torch import Tensor
 from lucidet.layers import batched_nms
 from lucidet.modeling.postprocessing import detector_postprocess
 from lucidet.structures import Boxes, Instances
-from tests.modeling.reference import Reference, assert_features
+from tests.modeling.reference import (
+    Reference,
+    assert_features,
+    assert_losses_gradients_and_counts,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("two_threads")]
 
@@ -43,22 +45,7 @@ def test_features(reference: Reference) -> None:
 
 
 def test_losses_gradients_and_counts(reference: Reference) -> None:
-    model = reference.model.train()
-    model.zero_grad()
-    losses = model(reference.inputs())
-    expected = json.loads(str(reference.data["out/losses"]))
-    assert {k: v.item() for k, v in losses.items()} == pytest.approx(expected, rel=1e-4)
-
-    sum(losses.values()).backward()
-    parameters = dict(model.named_parameters())
-    norms = json.loads(str(reference.data["out/grad_norms"]))
-    # in double: a float32 sum over 4.7e6 squares is itself off by 3.5e-4
-    found = {name: parameters[name].grad.double().norm().item() for name in norms}
-    assert found == pytest.approx(norms, rel=1e-4)
-
-    counts = reference.meta["events"]
-    metrics = {name: float(model.metrics[name]) for name in counts if name in model.metrics}
-    assert metrics == pytest.approx({name: counts[name] for name in metrics}, rel=1e-6)
+    assert_losses_gradients_and_counts(reference)
 
 
 @torch.no_grad()
