@@ -30,10 +30,7 @@ def best_candidates(
     # one look at each anchor's best class; only the anchors that can be among the best are searched
     best = scores.amax(dim=1)  # (R_l,)
     best = best.where(~best.isnan(), -math.inf)  # else one NaN would hide all others
-    reach = best > floor
-    if 0 < count < len(best):
-        reach &= best >= best.topk(count, sorted=False).values.min()
-    anchors = reach.nonzero().squeeze(1)
+    anchors = ((best > floor) & among_highest(best, count)).nonzero().squeeze(1)
     row, classes = (scores[anchors] > floor).nonzero().unbind(dim=1)
     anchors = anchors[row]
     found = scores[anchors, classes]
@@ -65,8 +62,16 @@ def highest_first(scores: Tensor, count: int) -> Tensor:
     >>> highest_first(Tensor([0.5, 0.9, 0.5, 0.1, 0.5]), 3)
     tensor([1, 0, 2])
     """
-    if 0 < count < len(scores):
-        lowest = scores.topk(count, sorted=False).values.min()
-        reach = (scores >= lowest).nonzero().squeeze(1)
-        return reach[highest_first(scores[reach], len(reach))[:count]]
-    return scores.sort(descending=True, stable=True).indices[:count]
+    reach = among_highest(scores, count).nonzero().squeeze(1)
+    return reach[scores[reach].sort(descending=True, stable=True).indices[:count]]
+
+
+def among_highest(values: Tensor, count: int) -> Tensor:
+    """Return a mask of the values that reach the `count`-th highest; equal ones all do.
+
+    >>> among_highest(Tensor([0.5, 0.9, 0.5, 0.1]), 2)
+    tensor([ True,  True,  True, False])
+    """
+    if not 0 < count < len(values):
+        return torch.ones_like(values, dtype=torch.bool)
+    return values >= values.topk(count, sorted=False).values.min()
