@@ -15,6 +15,7 @@ SURFACE = Path(__file__).with_name("frozen_surface.txt")
 
 #: a package may import those of its own row and of the rows before it
 ROWS = [
+    {"_absent"},
     {"layers", "structures", "config", "utils"},
     {"modeling", "data"},
     {"solver", "checkpoint", "evaluation", "model_zoo"},

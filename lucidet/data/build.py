@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.sampler import Sampler
 
+from lucidet._absent import absent
 from lucidet.config import configurable
 from lucidet.data.common import (
     AspectRatioGroupedDataset,
@@ -29,7 +30,6 @@ from lucidet.data.samplers import (
     RepeatFactorTrainingSampler,
     TrainingSampler,
 )
-from lucidet.utils.absent import absent
 from lucidet.utils.comm import get_rank, get_world_size
 from lucidet.utils.env import seed_all_rng
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from lucidet._absent import absent
 from lucidet.data import transforms as T
 from lucidet.data.catalog import MetadataCatalog
 from lucidet.data.image_io import YUV_FORMAT, convert_image_to_rgb, convert_PIL_to_numpy, read_image
 from lucidet.structures import Boxes, BoxMode, Instances, polygons_to_bitmask
-from lucidet.utils.absent import absent
 
 __all__ = [
     "YUV_FORMAT",

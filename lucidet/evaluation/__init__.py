@@ -1,5 +1,6 @@
 """From a model's outputs to numbers: COCO AP, Pascal VOC AP, recall of proposals."""
 
+from lucidet._absent import absent
 from lucidet.evaluation.coco_evaluation import COCOEvaluator, instances_to_coco_json
 from lucidet.evaluation.evaluator import (
     DatasetEvaluator,
@@ -9,7 +10,6 @@ from lucidet.evaluation.evaluator import (
 )
 from lucidet.evaluation.pascal_voc_evaluation import PascalVOCDetectionEvaluator
 from lucidet.evaluation.testing import flatten_results_dict, print_csv_format, verify_results
-from lucidet.utils.absent import absent
 
 __all__ = [
     "COCOEvaluator",

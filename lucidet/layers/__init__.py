@@ -1,5 +1,6 @@
 """Layers and functions on tensors: pure maths, no config and no Instances."""
 
+from lucidet._absent import absent
 from lucidet.layers.batch_norm import (
     CycleBatchNormList,
     FrozenBatchNorm2d,
@@ -44,7 +45,6 @@ from lucidet.layers.wrappers import (
     nonzero_tuple,
     shapes_to_tensor,
 )
-from lucidet.utils.absent import absent
 
 __all__ = [
     "ASPP",

@@ -1,5 +1,6 @@
 """The detectors and their parts."""
 
+from lucidet._absent import absent
 from lucidet.layers import ShapeSpec
 from lucidet.modeling.anchor_generator import ANCHOR_GENERATOR_REGISTRY, build_anchor_generator
 from lucidet.modeling.backbone import (
@@ -45,7 +46,6 @@ from lucidet.modeling.roi_heads import (
     build_roi_heads,
 )
 from lucidet.modeling.test_time_augmentation import DatasetMapperTTA, GeneralizedRCNNWithTTA
-from lucidet.utils.absent import absent
 from lucidet.utils.registry import Registry
 
 __all__ = [

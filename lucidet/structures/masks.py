@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lucidet.utils.absent import absent
+from lucidet._absent import absent
 
 __all__ = ["BitMasks", "PolygonMasks", "ROIMasks", "polygons_to_bitmask"]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lucidet.utils.absent import absent
+from lucidet._absent import absent
 from lucidet.utils.box_labels import (
     Plate,
     corners,

@@ -1,5 +1,6 @@
 """Data sets: COCO and Pascal VOC formats, the built-in names, the generated "shapes"."""
 
+from lucidet._absent import absent
 from lucidet.data.datasets import builtin  # registers the built-in names
 from lucidet.data.datasets.coco import (
     convert_to_coco_dict,
@@ -11,7 +12,6 @@ from lucidet.data.datasets.coco import (
 from lucidet.data.datasets.pascal_voc import load_voc_instances, register_pascal_voc
 from lucidet.data.datasets.register_coco import register_coco_panoptic_separated
 from lucidet.data.datasets.shapes import write_shapes
-from lucidet.utils.absent import absent
 
 __all__ = [
     "builtin",

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lucidet._absent import absent
 from lucidet.data.catalog import DatasetCatalog, MetadataCatalog
 from lucidet.data.datasets.coco_json import BoxReport, read_coco
 from lucidet.structures import BoxMode
-from lucidet.utils.absent import absent
 
 __all__ = [
     "convert_to_coco_dict",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from lucidet._absent import absent
 from lucidet.data.datasets.coco import register_coco_instances
-from lucidet.utils.absent import absent
 
 __all__ = ["register_coco_instances", "register_coco_panoptic_separated"]
 

@@ -1,5 +1,6 @@
 """Where proposals come from: the region proposal network and its tools."""
 
+from lucidet._absent import absent
 from lucidet.modeling.proposal_generator.build import (
     PROPOSAL_GENERATOR_REGISTRY,
     build_proposal_generator,
@@ -15,7 +16,6 @@ from lucidet.modeling.proposal_generator.rpn import (
     StandardRPNHead,
     build_rpn_head,
 )
-from lucidet.utils.absent import absent
 
 __all__ = [
     "PROPOSAL_GENERATOR_REGISTRY",

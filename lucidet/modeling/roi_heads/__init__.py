@@ -1,5 +1,6 @@
 """The second stage: what is in each proposal, and where exactly."""
 
+from lucidet._absent import absent
 from lucidet.modeling.roi_heads.box_head import (
     ROI_BOX_HEAD_REGISTRY,
     FastRCNNConvFCHead,
@@ -25,7 +26,6 @@ from lucidet.modeling.roi_heads.roi_heads import (
     build_roi_heads,
     select_foreground_proposals,
 )
-from lucidet.utils.absent import absent
 
 __all__ = [
     "ROI_BOX_HEAD_REGISTRY",

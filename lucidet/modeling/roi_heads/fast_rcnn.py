@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lucidet._absent import absent
 from lucidet.config import CfgNode, configurable
 from lucidet.layers import ShapeSpec, batched_nms, cat, cross_entropy
 from lucidet.modeling.box_regression import Box2BoxTransform, _dense_box_regression_loss
 from lucidet.structures import Boxes, Instances
-from lucidet.utils.absent import absent
 from lucidet.utils.probe import probe
 
 __all__ = ["FastRCNNOutputLayers", "fast_rcnn_inference"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from lucidet._absent import absent
 from lucidet.config import CfgNode
 from lucidet.layers import ShapeSpec
-from lucidet.utils.absent import absent
 from lucidet.utils.registry import Registry
 
 __all__ = [
