@@ -25,7 +25,7 @@ from lucidet.layers.losses import (
     sigmoid_focal_loss_star,
     smooth_l1_loss,
 )
-from lucidet.layers.nms import batched_nms, batched_nms_rotated, nms, nms_rotated
+from lucidet.layers.nms import batched_nms, batched_nms_rotated, nms, nms_padded, nms_rotated
 from lucidet.layers.roi_align import ROIAlign, roi_align
 from lucidet.layers.rotated_boxes import pairwise_iou_rotated
 from lucidet.layers.shape_spec import ShapeSpec
@@ -82,6 +82,7 @@ __all__ = [
     "modulated_deform_conv",
     "move_device_like",
     "nms",
+    "nms_padded",
     "nms_rotated",
     "nonzero_tuple",
     "pairwise_iou_rotated",

@@ -11,7 +11,7 @@ from torchvision.ops import nms
 
 from lucidet.layers.rotated_boxes import pairwise_iou_rotated
 
-__all__ = ["batched_nms", "batched_nms_rotated", "nms", "nms_rotated"]
+__all__ = ["batched_nms", "batched_nms_rotated", "nms", "nms_padded", "nms_rotated"]
 
 # Up to here one call over boxes that are shifted apart by group is the quicker way on a CPU
 # (torchvision's own bound); beyond it, one call for each group: the cost of a call is quadratic.
@@ -33,7 +33,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     if boxes.shape[-1] != 4:
         raise ValueError(f"batched_nms takes boxes of shape (N, 4), got {tuple(boxes.shape)}")
     # float16 has no room for a class offset: 80 classes x 1333 pixels > 65504
-    boxes = boxes.float()
+    boxes, scores = boxes.float(), scores.float()
     if (
         boxes.device.type != "cpu"
         or torch.compiler.is_compiling()
@@ -57,6 +57,37 @@ def _nms_by_group(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: fl
         start += size
     keep = order[torch.cat(kept)].sort().values  # of equal scores the first box comes first
     return keep[scores[keep].argsort(descending=True, stable=True)]
+
+
+def nms_padded(
+    boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_threshold: float, limit: int
+) -> tuple[Tensor, Tensor]:
+    """Suppress boxes in every image of a batch: :func:`batched_nms` once for all images.
+
+    Args:
+        boxes: (N, K, 4) XYXY pixels.
+        scores: (N, K) higher is better.
+        groups: (N, K) or (K,) int64 >= 0; only boxes of the same image and group meet.
+        valid: (N, K) bool; other places hold no box.
+        iou_threshold: in [0, 1]; a box is dropped where its IoU with a kept one is greater.
+        limit: at most this many boxes of an image are kept.
+
+    Returns:
+        keep: (N, min(limit, K)) int64 indices into K, best first, of equal scores the first box
+            first; places from `count` on are 0.
+        count: (N,) int64, boxes kept of each image.
+    """
+    num_images, num_boxes = scores.shape
+    image = torch.arange(num_images, device=boxes.device)[:, None]
+    groups = groups.expand(num_images, num_boxes)
+    rows = valid.flatten().nonzero().squeeze(1)
+    unique = (image * (groups.max() + 1 if groups.numel() else 1) + groups).flatten()[rows]
+    kept = batched_nms(boxes.flatten(0, 1)[rows], scores.flatten()[rows], unique, iou_threshold)
+    alive = torch.zeros_like(valid.flatten()).index_fill(0, rows[kept], True).view_as(valid)
+    count = alive.sum(dim=1).clamp(max=limit)
+    ranked = scores.masked_fill(~alive, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    keep = ranked[:, :limit]
+    return keep.where(torch.arange(keep.shape[1], device=keep.device) < count[:, None], 0), count
 
 
 def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:

@@ -14,6 +14,7 @@ from lucidet.structures.image_list import ImageList
 from lucidet.structures.instances import Instances
 from lucidet.structures.keypoints import Keypoints, heatmaps_to_keypoints
 from lucidet.structures.masks import BitMasks, PolygonMasks, ROIMasks, polygons_to_bitmask
+from lucidet.structures.padded_boxes import PaddedBoxes, pad_rows
 from lucidet.structures.rotated_boxes import RotatedBoxes
 from lucidet.structures.rotated_boxes import pairwise_iou as pairwise_iou_rotated
 
@@ -24,12 +25,14 @@ __all__ = [
     "ImageList",
     "Instances",
     "Keypoints",
+    "PaddedBoxes",
     "PolygonMasks",
     "ROIMasks",
     "RotatedBoxes",
     "heatmaps_to_keypoints",
     "matched_boxlist_iou",
     "matched_pairwise_iou",
+    "pad_rows",
     "pairwise_intersection",
     "pairwise_ioa",
     "pairwise_iou",

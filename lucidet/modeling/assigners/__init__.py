@@ -2,7 +2,7 @@
 
 from lucidet.modeling.assigners.assignment import Assigner, Assignment
 from lucidet.modeling.assigners.atss import ATSSAssigner, CenteredMaxIoUAssigner, TopKAssigner
-from lucidet.modeling.assigners.max_iou import MaxIoUAssigner, assign
+from lucidet.modeling.assigners.max_iou import MaxIoUAssigner, assign, assign_batch
 from lucidet.modeling.assigners.scale_range import ScaleRangeAssigner
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "ScaleRangeAssigner",
     "TopKAssigner",
     "assign",
+    "assign_batch",
 ]

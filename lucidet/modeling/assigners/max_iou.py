@@ -17,9 +17,15 @@ from torch import Tensor
 
 from lucidet.modeling.assigners.assignment import Assignment
 from lucidet.modeling.matcher import Matcher, check_thresholds, labels_of_quality
-from lucidet.structures import Boxes, RotatedBoxes, pairwise_iou, pairwise_iou_rotated
+from lucidet.structures import (
+    Boxes,
+    PaddedBoxes,
+    RotatedBoxes,
+    pairwise_iou,
+    pairwise_iou_rotated,
+)
 
-__all__ = ["MaxIoUAssigner", "assign"]
+__all__ = ["MaxIoUAssigner", "assign", "assign_batch"]
 
 #: Most anchors of a chunk on the CPU. Anchors that follow each other lie close together, so that
 #: most objects are far from a chunk and cost nothing there; smaller chunks have more overhead.
@@ -176,3 +182,35 @@ def assign(
         quality = iou.amax(dim=0) if len(iou) else iou.new_zeros(iou.shape[1])
         return Assignment(matched, labels, quality)
     return matcher(anchors_per_level, gt_boxes)  # type: ignore[operator]
+
+
+def assign_batch(
+    matcher: Matcher | object, anchors: Sequence[Boxes] | PaddedBoxes, gt_boxes: PaddedBoxes
+) -> Assignment:
+    """Assign the ground-truth boxes of all images at once.
+
+    Args:
+        matcher: as in :func:`assign`.
+        anchors: per level, R boxes in all, the same for all images; or R (padded) boxes of each.
+        gt_boxes: (N, M, 4) in the same frame.
+
+    Returns:
+        An assignment with a leading dimension: (N, R) each. Padded anchors have the label -1.
+    """
+    own = [
+        assign(
+            matcher,
+            [anchors.image(i)] if isinstance(anchors, PaddedBoxes) else anchors,
+            gt_boxes.image(i),
+        )
+        for i in range(len(gt_boxes))
+    ]
+    result = Assignment(
+        *(
+            torch.nn.utils.rnn.pad_sequence([getattr(a, name) for a in own], batch_first=True)
+            for name in ("matched_idxs", "labels", "quality")
+        )
+    )
+    if isinstance(anchors, PaddedBoxes):
+        result.labels.masked_fill_(~anchors.valid[:, : result.labels.shape[1]], -1)
+    return result
