@@ -1,8 +1,10 @@
 """Configs: a tree of keys with defaults, YAML files and overrides on top, and `@configurable`."""
 
 from lucidet._absent import absent
-from lucidet.config.config import CfgNode, UnknownKeyError, get_cfg, global_cfg, set_global_cfg
+from lucidet.config.config import get_cfg, global_cfg, set_global_cfg
 from lucidet.config.configurable import configurable
+from lucidet.config.node import CfgNode
+from lucidet.config.suggestions import UnknownKeyError
 
 CN = CfgNode
 

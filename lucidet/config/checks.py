@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lucidet.config.config import CfgNode
+from lucidet.config.node import CfgNode
 
 # switch -> (what it asks for, the sections that only it reads)
 _SWITCHES = {

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
-from lucidet.config.config import CfgNode
+from lucidet.config.node import CfgNode
 
 __all__ = ["configurable"]
 

@@ -7,11 +7,11 @@ says otherwise. A name that ends in _TRAIN or _TEST holds for that mode only.
 
 from __future__ import annotations
 
-from lucidet.config.config import CfgNode as CN
 from lucidet.config.defaults_dense import add_dense_detectors
 from lucidet.config.defaults_model import add_anchors_and_rpn, add_backbone, add_roi_heads
 from lucidet.config.defaults_solver import add_solver
 from lucidet.config.defaults_unbuilt import add_unbuilt
+from lucidet.config.node import CfgNode as CN
 
 _C = CN()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lucidet.config.config import CfgNode as CN
+from lucidet.config.node import CfgNode as CN
 
 
 def add_solver(_C: CN) -> None:

@@ -6,7 +6,7 @@ one on is refused by :func:`lucidet.config.checks.check_supported`.
 
 from __future__ import annotations
 
-from lucidet.config.config import CfgNode as CN
+from lucidet.config.node import CfgNode as CN
 
 
 def add_unbuilt(_C: CN) -> None:

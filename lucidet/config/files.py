@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from lucidet.config import safe_yaml
+from lucidet.config.suggestions import closest_names
 
 BASE_KEY = "_BASE_"
-_CONFIGS = Path(__file__).parents[1] / "model_zoo" / "configs"
 
 Opener = Callable[[str], IO[str]]
 
@@ -93,10 +93,34 @@ def _bases(content: ConfigContent, filename: str) -> list[str]:
 def _ours(base: str) -> str:
     """Return where lucidet has a config of that name, to end a message; "" where it has none."""
     folder, name = ["", *base.split("/")][-2:]
-    for candidate in (_CONFIGS / folder / name, _CONFIGS / name):
+    configs = _configs_folder()
+    for candidate in (configs / folder / name, configs / name):
         if candidate.is_file():
             return f"; lucidet has one of that name: {candidate}"
     return ""
+
+
+def get_config_file(config_path: str) -> str:
+    """Return the file of a config that comes with lucidet.
+
+    Args:
+        config_path: below configs/, such as ``COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml``.
+
+    Raises:
+        RuntimeError: there is no such config; names the nearest.
+    """
+    folder = _configs_folder()
+    file = folder / config_path
+    if not file.is_file():
+        names = [path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml")]
+        raise RuntimeError(f"no config {config_path}; {closest_names(str(config_path), names)}")
+    return os.fspath(file)
+
+
+def _configs_folder() -> Path:
+    """Return configs/: in the package, or beside it where the checkout cannot hold a link."""
+    inside = Path(__file__).parents[1] / "model_zoo" / "configs"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "configs"
 
 
 def merge_content(new: ConfigContent, into: ConfigContent) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lucidet.config import CfgNode
-from lucidet.config.tree import state_of
+from lucidet.config.tracked_node import state_of
 from lucidet.config.values import to_yaml
 from lucidet.solver import build_lr_scheduler, scale_to_batch
 

@@ -5,11 +5,10 @@ Names and behaviour of `detectron2.model_zoo`, for box detectors.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lucidet.config import CfgNode, get_cfg
+from lucidet.config.files import get_config_file
 from lucidet.config.suggestions import closest_names
 
 if TYPE_CHECKING:
@@ -74,29 +73,6 @@ def get_checkpoint_url(config_path: str) -> str:
             f"{closest_names(name, list(_WEIGHTS))}"
         )
     return f"{_ADDRESS}{name}/{_WEIGHTS[name]}"
-
-
-def get_config_file(config_path: str) -> str:
-    """Return the file of a config that comes with lucidet.
-
-    Args:
-        config_path: below configs/, such as ``COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml``.
-
-    Raises:
-        RuntimeError: there is no such config; names the nearest.
-    """
-    folder = _configs_folder()
-    file = folder / config_path
-    if not file.is_file():
-        names = [path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml")]
-        raise RuntimeError(f"no config {config_path}; {closest_names(str(config_path), names)}")
-    return os.fspath(file)
-
-
-def _configs_folder() -> Path:
-    """Return configs/: in the package, or beside it where the checkout cannot hold a link."""
-    inside = Path(__file__).parent / "configs"
-    return inside if inside.is_dir() else Path(__file__).parents[2] / "configs"
 
 
 def get_config(config_path: str, trained: bool = False) -> CfgNode:
