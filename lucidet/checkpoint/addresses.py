@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lucidet.checkpoint.download import fetch
+from lucidet.checkpoint.zoo_weights import published_url
 from lucidet.utils.file_io import PathHandler, PathManager
 from lucidet.utils.registry import nearest_names
 
@@ -85,10 +86,8 @@ def url_of(address: str) -> str:
 
 def _zoo_file(name: str, address: str) -> str:
     """Return the file of a model of the zoo that is named by its config."""
-    from lucidet.model_zoo import get_checkpoint_url
-
     try:
-        return get_checkpoint_url(name).removeprefix(_DETECTRON2)
+        return published_url(name).removeprefix(_DETECTRON2)
     except RuntimeError as error:
         raise ValueError(f"{address}: {error}") from error
 

@@ -19,6 +19,7 @@ from lucidet.checkpoint.renaming import Renamed
 from lucidet.checkpoint.settings_detector import detector_settings, resnet_settings
 from lucidet.checkpoint.writing import atomic_file, save_torch
 from lucidet.config import CfgNode, get_cfg
+from lucidet.config.files import get_config_file
 
 __all__ = ["Conversion", "convert", "read_renamed"]
 
@@ -122,8 +123,6 @@ def _config_of(renamed: Renamed, address: str, config_file: str) -> CfgNode:
 
 def _zoo_config(address: str) -> str:
     """Return the config file of a published detector of detectron2 or torchvision, else ""."""
-    from lucidet.model_zoo import get_config_file
-
     folder = "torchvision" if address.startswith("torchvision://") else "COCO-Detection"
     _, _, name = address.partition("torchvision://" if folder == "torchvision" else f"{folder}/")
     if not name:

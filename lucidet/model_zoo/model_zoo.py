@@ -9,48 +9,11 @@ from typing import TYPE_CHECKING
 
 from lucidet.config import CfgNode, get_cfg
 from lucidet.config.files import get_config_file
-from lucidet.config.suggestions import closest_names
 
 if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["get", "get_checkpoint_url", "get_config", "get_config_file"]
-
-_ADDRESS = "https://dl.fbaipublicfiles.com/detectron2/"
-
-# config -> number of the training run / file; licence of the weights: CC BY-SA 3.0
-_WEIGHTS = {
-    "COCO-Detection/faster_rcnn_R_50_C4_1x": "137257644/model_final_721ade.pkl",
-    "COCO-Detection/faster_rcnn_R_50_DC5_1x": "137847829/model_final_51d356.pkl",
-    "COCO-Detection/faster_rcnn_R_50_FPN_1x": "137257794/model_final_b275ba.pkl",
-    "COCO-Detection/faster_rcnn_R_50_C4_3x": "137849393/model_final_f97cb7.pkl",
-    "COCO-Detection/faster_rcnn_R_50_DC5_3x": "137849425/model_final_68d202.pkl",
-    "COCO-Detection/faster_rcnn_R_50_FPN_3x": "137849458/model_final_280758.pkl",
-    "COCO-Detection/faster_rcnn_R_101_C4_3x": "138204752/model_final_298dad.pkl",
-    "COCO-Detection/faster_rcnn_R_101_DC5_3x": "138204841/model_final_3e0943.pkl",
-    "COCO-Detection/faster_rcnn_R_101_FPN_3x": "137851257/model_final_f6e8b1.pkl",
-    "COCO-Detection/faster_rcnn_X_101_32x8d_FPN_3x": "139173657/model_final_68b088.pkl",
-    "COCO-Detection/retinanet_R_50_FPN_1x": "190397773/model_final_bfca0b.pkl",
-    "COCO-Detection/retinanet_R_50_FPN_3x": "190397829/model_final_5bd44e.pkl",
-    "COCO-Detection/retinanet_R_101_FPN_3x": "190397697/model_final_971ab9.pkl",
-    "COCO-Detection/rpn_R_50_C4_1x": "137258005/model_final_450694.pkl",
-    "COCO-Detection/rpn_R_50_FPN_1x": "137258492/model_final_02ce48.pkl",
-    "COCO-Detection/fast_rcnn_R_50_FPN_1x": "137635226/model_final_e5f7ce.pkl",
-    "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x": "137259246/model_final_9243eb.pkl",
-    "COCO-InstanceSegmentation/mask_rcnn_R_50_DC5_1x": "137260150/model_final_4f86c3.pkl",
-    "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x": "137260431/model_final_a54504.pkl",
-    "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_3x": "137849525/model_final_4ce675.pkl",
-    "COCO-InstanceSegmentation/mask_rcnn_R_50_DC5_3x": "137849551/model_final_84107b.pkl",
-    "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x": "137849600/model_final_f10217.pkl",
-    "COCO-InstanceSegmentation/mask_rcnn_R_101_C4_3x": "138363239/model_final_a2914c.pkl",
-    "COCO-InstanceSegmentation/mask_rcnn_R_101_DC5_3x": "138363294/model_final_0464b7.pkl",
-    "COCO-InstanceSegmentation/mask_rcnn_R_101_FPN_3x": "138205316/model_final_a3ec72.pkl",
-    "COCO-InstanceSegmentation/mask_rcnn_X_101_32x8d_FPN_3x": "139653917/model_final_2d9806.pkl",
-    "Misc/cascade_mask_rcnn_R_50_FPN_1x": "138602847/model_final_e9d89b.pkl",
-    "Misc/cascade_mask_rcnn_R_50_FPN_3x": "144998488/model_final_480dd8.pkl",
-    "PascalVOC-Detection/faster_rcnn_R_50_C4": "142202221/model_final_b1acc2.pkl",
-    "Detectron1-Comparisons/faster_rcnn_R_50_FPN_noaug_1x": "137781054/model_final_7ab50c.pkl",
-}
 
 
 def get_checkpoint_url(config_path: str) -> str:
@@ -66,13 +29,9 @@ def get_checkpoint_url(config_path: str) -> str:
     >>> url.removeprefix("https://dl.fbaipublicfiles.com/detectron2/COCO-Detection/")
     'retinanet_R_50_FPN_1x/190397773/model_final_bfca0b.pkl'
     """
-    name = str(config_path).removesuffix(".yaml")
-    if name not in _WEIGHTS:
-        raise RuntimeError(
-            f"there are no published weights for {config_path}; "
-            f"{closest_names(name, list(_WEIGHTS))}"
-        )
-    return f"{_ADDRESS}{name}/{_WEIGHTS[name]}"
+    from lucidet.checkpoint.zoo_weights import published_url
+
+    return published_url(str(config_path))
 
 
 def get_config(config_path: str, trained: bool = False) -> CfgNode:
