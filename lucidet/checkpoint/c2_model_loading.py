@@ -6,10 +6,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from lucidet.checkpoint import names_caffe2
-from lucidet.checkpoint.formats import rename_weights
-from lucidet.checkpoint.placing import place
-from lucidet.checkpoint.renaming import Renamed
+from lucidet.checkpoint.formats import caffe2, rename_weights
+from lucidet.checkpoint.formats.key_matching import place
+from lucidet.checkpoint.formats.renamed import Renamed
 
 __all__ = ["align_and_update_state_dicts", "convert_c2_detectron_names"]
 
@@ -50,8 +49,8 @@ def convert_c2_detectron_names(
     weights: Mapping[str, Tensor],
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return Caffe2's weights under lucidet's names, and new name -> name in the file."""
-    renamed = names_caffe2.rename(weights).weights
-    by_end = {names_caffe2.blob_name(name): name for name in weights}
+    renamed = caffe2.rename(weights).weights
+    by_end = {caffe2.blob_name(name): name for name in weights}
     old = {}
     for new in renamed:
         ends = (new.split(".", n)[-1] for n in range(new.count(".") + 1))

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from lucidet.checkpoint.download import sha256_of
 from lucidet.checkpoint.formats import rename_weights
+from lucidet.checkpoint.formats.renamed import Renamed
+from lucidet.checkpoint.formats.settings_detector import detector_settings, resnet_settings
 from lucidet.checkpoint.reading import load_weights_file, local_weights_path
-from lucidet.checkpoint.renaming import Renamed
-from lucidet.checkpoint.settings_detector import detector_settings, resnet_settings
 from lucidet.checkpoint.writing import atomic_file, save_torch
 from lucidet.config import CfgNode, get_cfg
 from lucidet.config.files import get_config_file

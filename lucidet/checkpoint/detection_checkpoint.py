@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from lucidet.checkpoint.checkpointer import Checkpointer, as_tensor, unwrap
 from lucidet.checkpoint.formats import rename_weights
-from lucidet.checkpoint.placing import place
-from lucidet.checkpoint.renaming import Renamed
+from lucidet.checkpoint.formats.key_matching import place
+from lucidet.checkpoint.formats.renamed import Renamed
 from lucidet.checkpoint.report import LoadReport
 from lucidet.utils import comm
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from lucidet.checkpoint.renaming import Renamed
+from lucidet.checkpoint.formats.renamed import Renamed
 from lucidet.utils.logger import create_table
 
 # names of one group shown in the table before "... and N more"

@@ -1,4 +1,4 @@
-"""Bring renamed weights to the names that one model has."""
+"""Map renamed weights to the names that one model has."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
-from lucidet.checkpoint.renaming import Renamed
+from lucidet.checkpoint.formats.renamed import Renamed
 
 _COUNTER = "num_batches_tracked"
 

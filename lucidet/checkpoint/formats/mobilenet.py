@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
-from lucidet.checkpoint.names_resnet import imagenet_rgb
-from lucidet.checkpoint.renaming import Renamed
+from lucidet.checkpoint.formats.renamed import Renamed
+from lucidet.checkpoint.formats.resnet import imagenet_rgb
 
 
-def recognise(names: Collection[str]) -> bool:
+def recognize(names: Collection[str]) -> bool:
     """Return whether these are a MobileNetV3's names."""
     return "features.0.0.weight" in names and "features.16.0.weight" in names
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
-from lucidet.checkpoint.renaming import Renamed
+from lucidet.checkpoint.formats.renamed import Renamed
 
 _CLASSIFIER = ("fc.", "classifier.", "head.")
 _BLOCK = re.compile(r"layer(\d)\.(\d+)\.(conv|bn|downsample\.)(\d)\.(.+)")
@@ -46,7 +46,7 @@ def resnet_name(name: str) -> str | None:
     return f"{prefix}.conv{number}.{'norm.' if kind == 'bn' else ''}{tensor}"
 
 
-def recognise(names: Collection[str]) -> bool:
+def recognize(names: Collection[str]) -> bool:
     """Return whether these are the names of a classifier's ResNet."""
     return "conv1.weight" in names and "layer1.0.conv1.weight" in names
 

@@ -14,14 +14,14 @@ from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
-from lucidet.checkpoint.names_resnet import resnet_name
-from lucidet.checkpoint.renaming import (
+from lucidet.checkpoint.formats.renamed import (
     Renamed,
     background_last,
     reorder_anchors,
     without_background,
 )
-from lucidet.checkpoint.settings_torchvision import detector_settings
+from lucidet.checkpoint.formats.resnet import resnet_name
+from lucidet.checkpoint.formats.settings_torchvision import detector_settings
 
 #: aspect ratios of every anchor generator in torchvision's models
 NUM_RATIOS = 3
@@ -45,7 +45,7 @@ _RENAMED = {
 }
 
 
-def recognise(names: Collection[str]) -> bool:
+def recognize(names: Collection[str]) -> bool:
     """Return whether these are the names of a torchvision detector."""
     two_stage = "rpn.head.cls_logits.weight" in names and (
         "roi_heads.box_predictor.cls_score.weight" in names

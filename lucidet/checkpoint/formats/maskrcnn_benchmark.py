@@ -12,13 +12,13 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
-from lucidet.checkpoint.names_resnet import resnet_name
-from lucidet.checkpoint.renaming import (
+from lucidet.checkpoint.formats.renamed import (
     Renamed,
     background_last,
     reorder_anchors,
     without_background,
 )
+from lucidet.checkpoint.formats.resnet import resnet_name
 
 NUM_RATIOS = 3
 _FPN = re.compile(r"backbone\.fpn\.fpn_(inner|layer)(\d)\.(.+)")
@@ -43,7 +43,7 @@ _DENSE = {
 _BACKGROUND_FIRST = "roi_heads.box.predictor."
 
 
-def recognise(names: Collection[str]) -> bool:
+def recognize(names: Collection[str]) -> bool:
     """Return whether the stem is where maskrcnn-benchmark has it."""
     return "backbone.body.stem.conv1.weight" in names
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
-from lucidet.checkpoint.renaming import (
+from lucidet.checkpoint.formats.renamed import (
     Renamed,
     background_last,
     reorder_anchors,
@@ -67,7 +67,7 @@ _UNUSED = {
 }
 
 
-def recognise(names: Collection[str]) -> bool:
+def recognize(names: Collection[str]) -> bool:
     """Return whether these are names of blobs: ``conv1_w`` or ``res2_0_branch2a_w``."""
     return "conv1_w" in names or "res2_0_branch2a_w" in names
 

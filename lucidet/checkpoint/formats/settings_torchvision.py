@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lucidet.checkpoint.names_resnet import imagenet_rgb
+from lucidet.checkpoint.formats.resnet import imagenet_rgb
 from lucidet.data.datasets.builtin_meta import COCO_CATEGORIES
 
 _RETINANET_SIZES = [

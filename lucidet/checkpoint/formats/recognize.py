@@ -1,4 +1,4 @@
-"""Recognise by the names of the tensors where weights come from, and give them lucidet's names."""
+"""Recognize the format of weights by their names, and map them to lucidet's names."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from lucidet.checkpoint import (
-    names_caffe2,
-    names_maskrcnn_benchmark,
-    names_mobilenet,
-    names_resnet,
-    names_torchvision,
+from lucidet.checkpoint.formats import (
+    caffe2,
+    maskrcnn_benchmark,
+    mobilenet,
+    resnet,
+    torchvision,
 )
-from lucidet.checkpoint.renaming import Renamed, strip_prefix
+from lucidet.checkpoint.formats.renamed import Renamed, strip_prefix
 
 
 class Format(NamedTuple):
-    """How a format is recognised, and its name map."""
+    """How a format is recognized, and its name map."""
 
-    recognise: Callable[[Collection[str]], bool]
+    recognize: Callable[[Collection[str]], bool]
     rename: Callable[[Mapping[str, Tensor]], Renamed]
 
 
 #: in the order of asking
 FORMATS = [
-    Format(names_caffe2.recognise, names_caffe2.rename),
-    Format(names_maskrcnn_benchmark.recognise, names_maskrcnn_benchmark.rename),
-    Format(names_torchvision.recognise, names_torchvision.rename),
-    Format(names_resnet.recognise, names_resnet.rename),
-    Format(names_mobilenet.recognise, names_mobilenet.rename),
+    Format(caffe2.recognize, caffe2.rename),
+    Format(maskrcnn_benchmark.recognize, maskrcnn_benchmark.rename),
+    Format(torchvision.recognize, torchvision.rename),
+    Format(resnet.recognize, resnet.rename),
+    Format(mobilenet.recognize, mobilenet.rename),
 ]
 #: detectron2 saves these with a model; lucidet computes them from the config
 _COMPUTED = ("pixel_mean", "pixel_std")
@@ -54,7 +54,7 @@ def rename_weights(weights: Mapping[str, Tensor], heuristics: bool = False) -> R
     """
     weights = strip_prefix(weights, "module.")
     for format_ in FORMATS:
-        if format_.recognise(weights):
+        if format_.recognize(weights):
             return format_.rename(weights)
     renamed = Renamed("lucidet or detectron2", {}, anywhere=heuristics)
     if not any(name.startswith(_DETECTOR) for name in weights):
