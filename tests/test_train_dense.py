@@ -12,7 +12,7 @@ from lucidet.data import DatasetCatalog, MetadataCatalog
 from lucidet.data.datasets import register_coco_instances
 from lucidet.engine import default_argument_parser
 from lucidet.engine.run import main as run
-from tests.config.dialect_files import ATSS as AUTHORS_FILE
+from tests.config.maskrcnn_benchmark_files import ATSS as AUTHORS_FILE
 from tests.test_overfit_dense import eight_images
 
 ROOT = Path(__file__).resolve().parents[1]

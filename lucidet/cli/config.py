@@ -108,17 +108,17 @@ def _parameters(cfg: Any) -> int:
 
 def translate(file: str) -> int:
     """Print a file in lucidet's names; what has no counterpart goes to the error stream."""
-    from lucidet.config import CfgNode, dialect, get_cfg
+    from lucidet.config import CfgNode, get_cfg, maskrcnn_benchmark
     from lucidet.config.files import read_config
 
     content = read_config(file)
     cfg = get_cfg()
-    if not dialect.is_dialect(content.values, cfg._known()):
+    if not maskrcnn_benchmark.is_maskrcnn_benchmark(content.values, cfg._known()):
         raise ValueError(
             f"{file} is not in maskrcnn-benchmark's names (no CONV_BODY, RPN_ONLY, ATSS_ON ...); "
             "if it is in detectron2's, it needs no translation"
         )
-    translated, notes = dialect.translate(content, file)
+    translated, notes = maskrcnn_benchmark.translate(content, file)
     cfg._merge(translated.values, lambda key: translated.origins.get(key, file))
     for note in notes:
         print(f"note: {note}", file=sys.stderr)

@@ -16,8 +16,9 @@ from typing import IO, Any
 
 import yaml
 
-from lucidet.config import dialect, safe_yaml
+from lucidet.config import safe_yaml
 from lucidet.config.files import BASE_KEY, ConfigContent, read_config
+from lucidet.config.maskrcnn_benchmark import is_maskrcnn_benchmark, translate_and_log
 from lucidet.config.suggestions import mistaken_for, unknown_key, unknown_keys
 from lucidet.config.tracked_node import DEFAULT, TrackedNode, state_of
 from lucidet.config.values import check_valid, coerce, decode, to_yaml
@@ -147,8 +148,8 @@ class CfgNode(TrackedNode):
                 message begins with the file and line.
         """
         content = read_config(str(cfg_filename), self._open_cfg)
-        if state_of(self).closed and dialect.is_dialect(content.values, self._known()):
-            content = dialect.translate_and_tell(content, str(cfg_filename))
+        if state_of(self).closed and is_maskrcnn_benchmark(content.values, self._known()):
+            content = translate_and_log(content, str(cfg_filename))
         _check_version(content, str(cfg_filename))
         unknown = list(self._unknown(content.values))
         if unknown:

@@ -11,7 +11,7 @@ import pytest
 from lucidet import model_zoo
 from lucidet.cli.main import main
 from lucidet.config import get_cfg
-from tests.config.dialect_files import ATSS, load
+from tests.config.maskrcnn_benchmark_files import ATSS, load
 from tests.config.test_config import write
 
 RETINANET = "COCO-Detection/retinanet_R_50_FPN_1x.yaml"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lucidet.config.checks import check_supported
-from tests.config.dialect_files import ATSS, FASTER, edited, load, notes_of
+from tests.config.maskrcnn_benchmark_files import ATSS, FASTER, edited, load, notes_of
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-# key -> default; the keys that lucidet.config.dialect_rules reads
+# key -> default; the keys that model_rules.py and training_rules.py read
 KEYS: dict[str, Any] = {
     "OUTPUT_DIR": "",
     "DTYPE": "float32",

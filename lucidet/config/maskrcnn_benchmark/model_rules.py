@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 
-from lucidet.config.dialect import Source, Target
-from lucidet.config.dialect_training import translate_input, translate_solver, translate_test
+from lucidet.config.maskrcnn_benchmark.source import Source, Target
+from lucidet.config.maskrcnn_benchmark.training_rules import (
+    translate_input,
+    translate_solver,
+    translate_test,
+)
 
 _BODY = re.compile(r"(R|X)-(50|101|152)(?:-(\d+)x(\d+)d)?-(C4|C5|FPN|FPN-RETINANET)")
 _BODY_FORMS = "R-50-C4, R-50-C5, R-50-FPN, R-50-FPN-RETINANET, R-101-..., X-101-32x8d-..."

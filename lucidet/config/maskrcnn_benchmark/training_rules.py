@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lucidet.config.dialect import Source, Target
+from lucidet.config.maskrcnn_benchmark.source import Source, Target
 
 _PIXELS = 255.0
 

@@ -1,4 +1,4 @@
-"""Configs in maskrcnn-benchmark's, FCOS' and ATSS' names: what is recognised, and what is said."""
+"""Configs in maskrcnn-benchmark's, FCOS' and ATSS' names: what is recognized, and what is said."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from lucidet.config import CfgNode, UnknownKeyError, get_cfg
 from lucidet.config.checks import check_supported
-from lucidet.config.dialect import is_dialect
-from tests.config.dialect_files import ATSS, FASTER, edited, load, notes_of
+from lucidet.config.maskrcnn_benchmark.translate import is_maskrcnn_benchmark
+from tests.config.maskrcnn_benchmark_files import ATSS, FASTER, edited, load, notes_of
 from tests.config.test_config import write
 
 
@@ -130,8 +130,8 @@ def test_what_is_not_built_is_refused_by_its_key(tmp_path: Path) -> None:
         ({"DATALOADER": {"SIZE_DIVISIBILITY": 32}}, True),
     ],
 )
-def test_recognised(values: dict[str, Any], expected: bool) -> None:
-    assert is_dialect(values, get_cfg()._known()) is expected
+def test_recognized(values: dict[str, Any], expected: bool) -> None:
+    assert is_maskrcnn_benchmark(values, get_cfg()._known()) is expected
 
 
 def test_a_users_own_tree_is_left_alone(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_testing_at_many_scales_that_is_off(tmp_path: Path) -> None:
     assert "MERGE_TYPE has no effect here: voting has one form" in notes_of(tmp_path, text)
 
 
-def test_a_file_without_marks_is_recognised_by_most_of_its_keys(tmp_path: Path) -> None:
+def test_a_file_without_marks_is_recognized_by_most_of_its_keys(tmp_path: Path) -> None:
     """Forks add keys of their own: they are named, the rest isn't."""
     text = """\
 MODEL:

@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from lucidet.config import CfgNode, get_cfg
-from lucidet.config.dialect import translate
 from lucidet.config.files import read_config
+from lucidet.config.maskrcnn_benchmark.translate import translate
 from tests.config.test_config import write
 
 ATSS = """\
