@@ -18,7 +18,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lucidet.inspection.trace import watch
+from lucidet.inspection import watch
 from lucidet.utils.probe import probe
 from tests.modeling.tiny import FPN, record, tiny_config, tiny_model
 

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     if words[:1] == ["diff"]:
         return diff(words[1:], args.tolerance)
     from lucidet.inspection.checks import run_checks
-    from lucidet.inspection.report import write_report
+    from lucidet.inspection.page.report import write_report
     from lucidet.inspection.run import inspect_image
     from lucidet.utils.logger import setup_logger
 

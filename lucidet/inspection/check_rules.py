@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lucidet.inspection.page import PageData, whole
-from lucidet.inspection.panels_assign import level_ious
-from lucidet.inspection.trace import Event, Thinned, Trace, statistics
+from lucidet.inspection.event import Event, Thinned, statistics, whole
+from lucidet.inspection.ground_truth import annotated, class_name, level_ious
+from lucidet.inspection.trace import Trace
 
 __all__ = ["RULES", "not_finite"]
 
@@ -19,15 +19,15 @@ IMAGENET_RGB = (123.675, 116.28, 103.53)
 
 #: name of the check, message
 Found = Iterator[tuple[str, str]]
-Rule = Callable[[Trace, Event, PageData], Found]
+Rule = Callable[[Trace, Event], Found]
 
 
 def _limit(trace: Trace, name: str) -> Any:
     return (trace.context.get("limits") or {}).get(name)
 
 
-def _record(trace: Trace, event: Event, page: PageData) -> Found:
-    boxes, classes = page.annotated()
+def _record(trace: Trace, event: Event) -> Found:
+    boxes, classes = annotated(trace)
     count = _limit(trace, "num_classes")
     for i, label in enumerate(classes):
         if count is not None and not 0 <= label < count:
@@ -47,7 +47,7 @@ def _degenerate(boxes: Tensor) -> Found:
             )
 
 
-def _transform(trace: Trace, event: Event, page: PageData) -> Found:
+def _transform(trace: Trace, event: Event) -> Found:
     boxes = event.get("boxes")
     if boxes is None:
         return
@@ -63,7 +63,7 @@ def _transform(trace: Trace, event: Event, page: PageData) -> Found:
     yield from _degenerate(boxes)
 
 
-def _batch(trace: Trace, event: Event, page: PageData) -> Found:
+def _batch(trace: Trace, event: Event) -> Found:
     mean, std, order = (_limit(trace, k) for k in ("pixel_mean", "pixel_std", "format"))
     if not mean or len(mean) != 3:
         return
@@ -101,7 +101,7 @@ def _batch(trace: Trace, event: Event, page: PageData) -> Found:
         )
 
 
-def _assignment(trace: Trace, event: Event, page: PageData) -> Found:
+def _assignment(trace: Trace, event: Event) -> Found:
     objects = whole(event["gt_boxes"])
     if len(objects) == 0:
         return
@@ -128,12 +128,12 @@ def _size(box: Tensor) -> str:
     return f"{float(box[2] - box[0]):.0f} x {float(box[3] - box[1]):.0f} pixels"
 
 
-def _term(trace: Trace, event: Event, page: PageData) -> Found:
+def _term(trace: Trace, event: Event) -> Found:
     if float(event["normalizer"]) == 0:
         yield "zero-normalizer", f"{event['name']}: {float(event['sum']):g} / 0"
 
 
-def _gradients(trace: Trace, event: Event, page: PageData) -> Found:
+def _gradients(trace: Trace, event: Event) -> Found:
     for what, wanted in (("no gradient", None), ("a gradient of exactly 0", 0.0)):
         names = [name for name, _, _, grad in event["rows"] if grad == wanted]
         if names:
@@ -141,7 +141,7 @@ def _gradients(trace: Trace, event: Event, page: PageData) -> Found:
             yield "parameter-without-gradient", f"{len(names)} with {what}: {some}"
 
 
-def _proposals(trace: Trace, event: Event, page: PageData) -> Found:
+def _proposals(trace: Trace, event: Event) -> Found:
     limit = (_limit(trace, "proposals") or {}).get(trace.context.get("mode"))
     if limit and len(event["boxes"]) >= limit:
         lowest = float(event["logits"][-1].sigmoid())
@@ -151,13 +151,13 @@ def _proposals(trace: Trace, event: Event, page: PageData) -> Found:
         )
 
 
-def _candidates(trace: Trace, event: Event, page: PageData) -> Found:
+def _candidates(trace: Trace, event: Event) -> Found:
     limit, count = _limit(trace, "candidates"), len(event["boxes"])
     if limit and count >= limit:
         yield "topk-saturated", f"{count} candidates; at most {limit} may come from a level"
 
 
-def _detections(trace: Trace, event: Event, page: PageData) -> Found:
+def _detections(trace: Trace, event: Event) -> Found:
     limit, count = _limit(trace, "detections"), len(event["boxes"])
     if limit and count >= limit > 0:
         lowest = float(event["scores"].min())
@@ -167,9 +167,9 @@ def _detections(trace: Trace, event: Event, page: PageData) -> Found:
             f"score {lowest:.3f}",
         )
     found = set(event["classes"].tolist())
-    real = set(page.annotated()[1])
+    real = set(annotated(trace)[1])
     if count >= 5 and len(found) == 1 and found != real and (_limit(trace, "num_classes") or 2) > 1:
-        yield "one-class", f"{count} detections, all {page.class_name(found.pop())}"
+        yield "one-class", f"{count} detections, all {class_name(trace, found.pop())}"
 
 
 def not_finite(trace: Trace) -> list[tuple[str, int, str]]:

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lucidet.inspection.check_rules import RULES, not_finite
-from lucidet.inspection.page import PageData
 from lucidet.inspection.trace import Trace
 
 __all__ = ["CHECKS", "Finding", "run_checks"]
@@ -100,13 +99,11 @@ class Finding:
 
 def run_checks(trace: Trace) -> list[Finding]:
     """Return what all checks find, in the order of the stages."""
-    page = PageData(trace)
     findings = []
     for place, event in enumerate(trace.events):
         for check in RULES.get(event.name, []):
             findings += [
-                Finding(name, event.name, place, message)
-                for name, message in check(trace, event, page)
+                Finding(name, event.name, place, message) for name, message in check(trace, event)
             ]
     findings += [Finding("not-finite", *found) for found in not_finite(trace)]
     return sorted(findings, key=lambda f: f.event)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lucidet.inspection.trace import Event, Thinned, Trace
+from lucidet.inspection.event import Event, Thinned
+from lucidet.inspection.trace import Trace
 
 __all__ = ["Difference", "TraceDiff", "describe", "diff_traces"]
 

@@ -16,16 +16,17 @@ from lucidet.config import CfgNode
 from lucidet.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from lucidet.data.detection_utils import read_image
 from lucidet.engine.setup import on_available_device
-from lucidet.inspection.facts import (
+from lucidet.inspection.event import Event
+from lucidet.inspection.model_tree import ModuleWatcher
+from lucidet.inspection.run_info import (
     config_rows,
     gradient_rows,
     limits_of,
     optimizer_groups,
     schedule_points,
 )
-from lucidet.inspection.model_tree import ModuleWatcher
 from lucidet.inspection.stages import CHAPTERS, STAGES
-from lucidet.inspection.trace import Event, Trace, watch
+from lucidet.inspection.trace import Trace, watch
 from lucidet.modeling import build_model
 from lucidet.solver import build_optimizer
 from lucidet.utils.env import seed_all_rng

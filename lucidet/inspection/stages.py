@@ -3,12 +3,12 @@
 A shape is a list of symbols: ``N R_l 4``. ``[L] N R_l 4`` is a list over levels of such tensors,
 ``{F} N C_f h_f w_f`` a dict over features. A symbol has one value wherever it occurs, as long as
 its scope lasts; with an index (``R_l``) one value for each level. ``K+1`` and ``4*k`` are meant as
-they read. :mod:`lucidet.inspection.shapes` holds traces to this table.
+they read. :mod:`lucidet.inspection.stage_shapes` holds traces to this table.
 """
 
 from __future__ import annotations
 
-from lucidet.inspection.chapters import CHAPTERS, SYMBOLS, Chapter, Field, Stage
+from lucidet.inspection.stage_types import CHAPTERS, SYMBOLS, Chapter, Field, Stage
 
 __all__ = ["CHAPTERS", "STAGES", "SYMBOLS", "Chapter", "Field", "Stage", "chapter_of"]
 

@@ -15,11 +15,12 @@ from rich.console import Console
 from rich.table import Table
 
 from lucidet.inspection.checks import run_checks
-from lucidet.inspection.page import PageData
-from lucidet.inspection.report import PANELS, values_table
+from lucidet.inspection.event import Event
+from lucidet.inspection.page.page_data import PageData
+from lucidet.inspection.page.report import PANELS, values_table
 from lucidet.inspection.run import stage_pattern
 from lucidet.inspection.stages import CHAPTERS, STAGES
-from lucidet.inspection.trace import Event, Reached, Trace
+from lucidet.inspection.trace import Reached, Trace
 
 __all__ = ["Stepper", "terminal_picture"]
 

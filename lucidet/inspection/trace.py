@@ -1,5 +1,6 @@
 """A trace: what every probe of a run showed, copied at once, to look at, save and compare.
 
+>>> import torch
 >>> from lucidet.utils.probe import probe
 >>> with watch() as trace:
 ...     probe("roi.levels", levels=torch.tensor([0, 2]))
@@ -11,61 +12,22 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
-import numpy as np
-import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lucidet.structures import Boxes, RotatedBoxes
+from lucidet.inspection.event import Event, Thinned, snapshot
 from lucidet.utils.probe import watching
 
-__all__ = ["Event", "Reached", "Thinned", "Trace", "watch"]
+__all__ = ["Reached", "Trace", "load_trace", "save_trace", "trace_files", "watch"]
 
-#: bytes of one tensor that are kept; of a larger one its first rows, and numbers on the whole
-LARGEST_TENSOR = 64 * 2**20
-
-
-@dataclass
-class Thinned:
-    """The first rows of a tensor too large to keep, and what the whole was like.
-
-    Attributes:
-        rows: the first rows along dimension 0 (of a batch: of the first image).
-        shape: of the whole.
-        stats: of the whole; see :func:`statistics`.
-    """
-
-    rows: Tensor
-    shape: tuple[int, ...]
-    stats: dict[str, float]
-
-
-@dataclass
-class Event:
-    """One probe's call: its name, and copies of its values on the CPU.
-
-    ``event["labels"]`` is a field; tensors instead of Boxes and arrays.
-    """
-
-    name: str
-    values: dict[str, Any]
-
-    def __getitem__(self, field: str) -> Any:
-        if field not in self.values:
-            raise KeyError(f"{self.name} has no field {field!r}; it has {', '.join(self.values)}")
-        return self.values[field]
-
-    def get(self, field: str, default: Any = None) -> Any:
-        """Return a field, or `default` where the event has none of that name."""
-        return self.values.get(field, default)
-
-    @property
-    def image(self) -> int | None:
-        """Number of the image in the batch, where the event concerns one image."""
-        return self.values.get("image") if isinstance(self.values.get("image"), int) else None
+FORMAT = "lucidet-trace"
+VERSION = 1
 
 
 class Reached(BaseException):
@@ -83,6 +45,9 @@ class Trace:
 
     events: list[Event] = field(default_factory=list)
     context: dict[str, Any] = field(default_factory=dict)
+
+    #: what a notebook shows for a trace; `lucidet.inspection` sets it, as a trace knows no page
+    draw: ClassVar[Callable[[Trace], str] | None] = None
 
     def __getitem__(self, name: str) -> Event:
         """Return the last event called `name`; see :meth:`all` for every one."""
@@ -112,23 +77,17 @@ class Trace:
         return event
 
     def save(self, path: Any) -> None:
-        """Write ``PATH.safetensors`` and ``PATH.json``; see :mod:`lucidet.inspection.trace_io`."""
-        from lucidet.inspection.trace_io import save_trace
-
+        """Write ``PATH.safetensors`` (tensors) and ``PATH.json`` (all else)."""
         save_trace(self, path)
 
     @staticmethod
     def load(path: Any) -> Trace:
         """Return the trace that :meth:`save` wrote; nothing in the files is run."""
-        from lucidet.inspection.trace_io import load_trace
-
         return load_trace(path)
 
-    def _repr_html_(self) -> str:
-        """Return the page of this trace, for notebooks."""
-        from lucidet.inspection.report import embedded_page
-
-        return embedded_page(self)
+    def _repr_html_(self) -> str | None:
+        """Return the page of this trace, for notebooks; see `lucidet.inspection.show`."""
+        return None if Trace.draw is None else Trace.draw(self)
 
     def __repr__(self) -> str:
         counts: dict[str, int] = {}
@@ -136,73 +95,6 @@ class Trace:
             counts[event.name] = counts.get(event.name, 0) + 1
         names = ", ".join(f"{name} x{n}" if n > 1 else name for name, n in counts.items())
         return f"Trace({len(self.events)} events: {names})"
-
-
-def statistics(tensor: Tensor) -> dict[str, float]:
-    """Return mean, deviation, extremes of the finite entries, and counts of the others.
-
-    >>> statistics(torch.tensor([1.0, 3.0, float("nan")]))
-    {'min': 1.0, 'max': 3.0, 'mean': 2.0, 'std': 1.0, 'nan': 1, 'inf': 0}
-    """
-    values = tensor.detach()
-    if values.numel() == 0:
-        return {"nan": 0, "inf": 0}
-    if not values.is_floating_point():
-        values = values.double()
-        nan = inf = 0
-    else:
-        values = values.float()
-        finite = values.isfinite()
-        nan = inf = 0
-        if not bool(finite.all()):
-            nan = int(values.isnan().sum())
-            inf = int(values.isinf().sum())
-            values = values[finite]
-    if values.numel() == 0:
-        return {"nan": nan, "inf": inf}
-    low, high = values.aminmax()
-    std, mean = torch.std_mean(values, correction=0)
-    return {
-        "min": float(low),
-        "max": float(high),
-        "mean": float(mean),
-        "std": float(std),
-        "nan": nan,
-        "inf": inf,
-    }
-
-
-def snapshot(value: Any) -> Any:
-    """Return a copy of a probe's value that nothing can change afterwards, on the CPU.
-
-    Tensors, arrays and boxes become tensors; containers keep their form; plain values stay; of
-    anything else there is its text.
-    """
-    if isinstance(value, Boxes | RotatedBoxes):
-        value = value.tensor
-    if isinstance(value, np.ndarray):
-        value = torch.from_numpy(np.array(value, order="C"))
-    if isinstance(value, torch.nn.Parameter):
-        value = value.data
-    if isinstance(value, Tensor):
-        return _kept(value.detach())
-    if isinstance(value, bool | int | float | str) or value is None:
-        return value
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, dict):
-        return {str(key): snapshot(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [snapshot(item) for item in value]
-    return repr(value)
-
-
-def _kept(tensor: Tensor) -> Tensor | Thinned:
-    size = tensor.numel() * tensor.element_size()
-    if size <= LARGEST_TENSOR:
-        return tensor.to("cpu", copy=True).contiguous()
-    rows = max(1, LARGEST_TENSOR // (size // len(tensor)))
-    return Thinned(tensor[:rows].to("cpu", copy=True), tuple(tensor.shape), statistics(tensor))
 
 
 @contextlib.contextmanager
@@ -235,3 +127,104 @@ def watch(
         except Reached as signal:
             if signal is not reached:
                 raise
+
+
+def trace_files(path: Any) -> tuple[Path, Path]:
+    """Return the safetensors and the JSON file of a trace called `path`.
+
+    A folder means the files called ``trace`` in it; a suffix of either file is taken off.
+
+    >>> [file.name for file in trace_files("run/a.json")]
+    ['a.safetensors', 'a.json']
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "trace"
+    if path.suffix in (".json", ".safetensors"):
+        path = path.with_suffix("")
+    return path.with_name(path.name + ".safetensors"), path.with_name(path.name + ".json")
+
+
+def save_trace(trace: Trace, path: Any) -> None:
+    """Write ``PATH.safetensors`` and ``PATH.json``."""
+    tensors: dict[str, Tensor] = {}
+
+    def encode(value: Any, key: str) -> Any:
+        if isinstance(value, Tensor):
+            tensors[key] = value.contiguous()
+            return {"$tensor": key}
+        if isinstance(value, Thinned):
+            rows = encode(value.rows, key)
+            return {"$thinned": rows, "shape": list(value.shape), "stats": value.stats}
+        if isinstance(value, dict):
+            return {"$dict": {k: encode(v, f"{key}.{k}") for k, v in value.items()}}
+        if isinstance(value, list):
+            return [encode(item, f"{key}.{i}") for i, item in enumerate(value)]
+        return value
+
+    events = [
+        {
+            "name": event.name,
+            "values": {k: encode(v, f"{i}.{event.name}.{k}") for k, v in event.values.items()},
+        }
+        for i, event in enumerate(trace.events)
+    ]
+    tensor_file, json_file = trace_files(path)
+    json_file.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, str(tensor_file))
+    content = {"format": FORMAT, "version": VERSION, "context": trace.context, "events": events}
+    json_file.write_text(json.dumps(content, indent=1))
+
+
+def load_trace(path: Any) -> Trace:
+    """Return a saved trace.
+
+    Args:
+        path: either file, their common name without suffix, or the folder of ``trace.json``.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: the JSON is none of a trace.
+    """
+    tensor_file, json_file = trace_files(path)
+    for file in (tensor_file, json_file):
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"no trace at {path}: {file} is missing; `lucidet inspect ... --out DIR` writes "
+                "trace.safetensors and trace.json into DIR"
+            )
+    content = _read_content(json_file)
+    tensors = load_file(str(tensor_file))
+
+    def decode(value: Any) -> Any:
+        if isinstance(value, list):
+            return [decode(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if "$tensor" in value:
+            if value["$tensor"] not in tensors:
+                raise ValueError(f"{tensor_file} lacks the tensor {value['$tensor']!r}")
+            return tensors[value["$tensor"]]
+        if "$thinned" in value:
+            return Thinned(decode(value["$thinned"]), tuple(value["shape"]), value["stats"])
+        return {k: decode(v) for k, v in value["$dict"].items()}
+
+    events = [
+        Event(event["name"], {k: decode(v) for k, v in event["values"].items()})
+        for event in content["events"]
+    ]
+    return Trace(events, content["context"])
+
+
+def _read_content(json_file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(json_file.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{json_file} is not JSON: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f'{json_file} is no trace: it lacks "format": "{FORMAT}"')
+    if content["version"] != VERSION:
+        raise ValueError(
+            f"{json_file} has version {content['version']}, expected {VERSION}; write it anew"
+        )
+    return content

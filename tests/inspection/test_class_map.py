@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lucidet.data import MetadataCatalog
-from lucidet.inspection.page import PageData
-from lucidet.inspection.report import render
+from lucidet.inspection.page.page_data import PageData
+from lucidet.inspection.page.report import render
 from lucidet.inspection.trace import Trace
 from tests.modeling.tiny import FPN, RETINANET
 

@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from lucidet.config import get_cfg
-from lucidet.inspection.page import whole
-from lucidet.inspection.trace import Trace
-from lucidet.inspection.trace_io import load_trace
+from lucidet.inspection.event import whole
+from lucidet.inspection.trace import Trace, load_trace
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "debugging_report.md").read_text(encoding="utf-8")

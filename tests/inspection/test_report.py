@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from lucidet.cli.main import main
-from lucidet.inspection.report import PANELS, render, write_report
+from lucidet.inspection.page.report import PANELS, render, write_report
 from lucidet.inspection.stages import CHAPTERS, STAGES
 from lucidet.inspection.trace import Trace, watch
 from lucidet.utils.probe import probe

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from lucidet.inspection.shapes import check_trace
+from lucidet.inspection.stage_shapes import check_trace
 from lucidet.inspection.stages import CHAPTERS, STAGES, SYMBOLS, chapter_of
 from lucidet.inspection.trace import Trace, watch
 from lucidet.utils.probe import probe

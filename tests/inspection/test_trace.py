@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from lucidet.inspection import trace as trace_module
-from lucidet.inspection.trace import Thinned, Trace, watch
+from lucidet.inspection import event as event_module
+from lucidet.inspection.event import Thinned
+from lucidet.inspection.trace import Trace, watch
 from lucidet.structures import Boxes
 from lucidet.utils.probe import probe
 
@@ -50,7 +51,7 @@ def test_until_ends_the_block():
 
 
 def test_a_large_tensor_is_thinned(monkeypatch):
-    monkeypatch.setattr(trace_module, "LARGEST_TENSOR", 64)
+    monkeypatch.setattr(event_module, "LARGEST_TENSOR", 64)
     with watch() as trace:
         probe("roi.pool", features=torch.arange(100.0).view(10, 10))
     kept = trace["roi.pool"]["features"]
@@ -61,7 +62,7 @@ def test_a_large_tensor_is_thinned(monkeypatch):
 
 
 def test_a_trace_comes_back_from_its_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(trace_module, "LARGEST_TENSOR", 64)
+    monkeypatch.setattr(event_module, "LARGEST_TENSOR", 64)
     with watch(Trace(context={"mode": "train"})) as trace:
         probe(
             "x.y",

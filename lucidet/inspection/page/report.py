@@ -5,12 +5,15 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from lucidet.inspection import (
+from lucidet.inspection.checks import Finding, run_checks
+from lucidet.inspection.event import Event, Thinned, kind_of, shape_of, statistics
+from lucidet.inspection.page import (
     panels_assign,
     panels_boxes,
     panels_heads,
@@ -18,14 +21,12 @@ from lucidet.inspection import (
     panels_loss,
     panels_regions,
 )
-from lucidet.inspection.checks import Finding, run_checks
-from lucidet.inspection.draw import Block, number, table, text
-from lucidet.inspection.page import PageData
-from lucidet.inspection.shapes import kind_of, shape_of
+from lucidet.inspection.page.draw import Block, number, table, text
+from lucidet.inspection.page.page_data import PageData
 from lucidet.inspection.stages import CHAPTERS, STAGES
-from lucidet.inspection.trace import Event, Thinned, Trace, statistics
+from lucidet.inspection.trace import Trace
 
-__all__ = ["build_steps", "embedded_page", "render", "write_report"]
+__all__ = ["Page", "build_steps", "embedded_page", "render", "write_report"]
 
 Panel = Callable[[PageData, Event], list[Block]]
 
@@ -168,7 +169,7 @@ def render(trace: Trace) -> str:
         "steps": steps,
         "findings": [{**f.as_dict(), "step": _step_of(steps, f)} for f in findings],
     }
-    environment = Environment(loader=PackageLoader("lucidet.inspection"), autoescape=True)
+    environment = Environment(loader=PackageLoader("lucidet.inspection.page"), autoescape=True)
     # "<" cannot end the script element then
     payload = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     return environment.get_template("report.html").render(title=data["title"], payload=payload)
@@ -190,6 +191,30 @@ def write_report(trace: Trace, folder: Any) -> Path:
 
 
 def embedded_page(trace: Trace, height: int = 700) -> str:
-    """Return the page in a frame, for notebooks."""
+    """Return the page in a frame of `height` pixels, for notebooks."""
     source = html.escape(render(trace), quote=True)
     return f'<iframe srcdoc="{source}" width="100%" height="{height}"></iframe>'
+
+
+@dataclass(frozen=True)
+class Page:
+    """The page of a trace: as the last line of a notebook's cell it is displayed.
+
+    Attributes:
+        trace: what it shows.
+        file: where it was written, or None.
+    """
+
+    trace: Trace
+    file: Path | None = None
+
+    @property
+    def html(self) -> str:
+        """The page as one HTML document."""
+        return render(self.trace)
+
+    def _repr_html_(self) -> str:
+        return embedded_page(self.trace)
+
+    def __repr__(self) -> str:
+        return f"Page({len(self.trace)} events, {self.file or 'not written'})"

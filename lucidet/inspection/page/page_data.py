@@ -7,16 +7,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from lucidet.inspection.draw import Block, box_layer, data_uri, to_rgb
-from lucidet.inspection.shapes import shape_of
-from lucidet.inspection.trace import Event, Thinned, Trace
+from lucidet.inspection.event import Event, shape_of, whole
+from lucidet.inspection.ground_truth import annotated, class_name
+from lucidet.inspection.page.draw import Block, box_layer, data_uri, to_rgb
+from lucidet.inspection.trace import Trace
 
-__all__ = ["PageData", "whole"]
-
-
-def whole(value: Any) -> Tensor:
-    """Return a kept tensor; of a thinned one the rows that there are."""
-    return value.rows if isinstance(value, Thinned) else value
+__all__ = ["PageData"]
 
 
 class PageData:
@@ -26,7 +22,6 @@ class PageData:
         self.trace = trace
         self.images: dict[str, str] = {}
         self._arrays: dict[str, np.ndarray] = {}
-        self.classes: list[str] = trace.context.get("classes") or []
         self.class_map: list[int] = trace.context.get("class_map") or []
         self.channels = (trace.context.get("limits") or {}).get("format", "BGR")
 
@@ -34,7 +29,7 @@ class PageData:
 
     def class_name(self, index: int) -> str:
         """Return the name of a class of the data set, or its number."""
-        return self.classes[index] if 0 <= index < len(self.classes) else f"class {index}"
+        return class_name(self.trace, index)
 
     def own_class_name(self, index: int) -> str:
         """Return the name of a class as the model counts them; see `MODEL.CLASS_MAP`."""
@@ -100,22 +95,8 @@ class PageData:
     # ---- objects -------------------------------------------------------------------------------
 
     def annotated(self) -> tuple[Tensor, list[int]]:
-        """Return boxes and classes of the record's objects, in pixels of the original image."""
-        import torch
-
-        from lucidet.structures import BoxMode
-
-        boxes, classes = [], []
-        if "input.read" in self.trace:
-            record = self.trace["input.read"]["record"]
-            for entry in record.get("annotations") or []:
-                if not entry.get("iscrowd", 0):
-                    mode = int(entry.get("bbox_mode", 0))
-                    given = entry["bbox"]
-                    box = whole(given).tolist() if not isinstance(given, list) else given
-                    boxes.append(BoxMode.convert(list(box), BoxMode(mode), BoxMode.XYXY_ABS))
-                    classes.append(int(entry.get("category_id", -1)))
-        return torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), classes
+        """Return boxes and classes of the record's objects; see :func:`ground_truth.annotated`."""
+        return annotated(self.trace)
 
     def objects_layer(self, boxes: Tensor, classes: list[int] | None, on: bool = True) -> Block:
         """Return the layer of ground truth."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lucidet.inspection.draw import Block, number, table, text
-from lucidet.inspection.page import PageData
-from lucidet.inspection.trace import Event
+from lucidet.inspection.event import Event
+from lucidet.inspection.page.draw import Block, number, table, text
+from lucidet.inspection.page.page_data import PageData
 
 
 def losses(page: PageData, event: Event) -> list[Block]:

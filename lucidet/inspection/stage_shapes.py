@@ -5,38 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from torch import Tensor
-
+from lucidet.inspection.event import Event, kind_of, shape_of
 from lucidet.inspection.stages import STAGES, SYMBOLS, Field
-from lucidet.inspection.trace import Event, Thinned, Trace
+from lucidet.inspection.trace import Trace
 
-__all__ = ["Bindings", "check_trace", "shape_of"]
+__all__ = ["Bindings", "check_trace"]
 
 _DIM = re.compile(r"(?:(\d+)\*)?([A-Za-z](?:_[a-z])?)(?:\+(\d+))?")
-
-
-def shape_of(value: Any) -> tuple[int, ...] | None:
-    """Return the shape of a kept value; of a number (); of what is no tensor None."""
-    if isinstance(value, Tensor):
-        return tuple(value.shape)
-    if isinstance(value, Thinned):
-        return value.shape
-    if isinstance(value, bool | int | float):
-        return ()
-    return None
-
-
-def kind_of(value: Any) -> str:
-    """Return "float", "int", "bool", "text" or "any"."""
-    if isinstance(value, Thinned):
-        value = value.rows
-    if isinstance(value, Tensor):
-        if value.dtype.is_floating_point:
-            return "float"
-        return "bool" if str(value.dtype) == "torch.bool" else "int"
-    if isinstance(value, bool):
-        return "bool"
-    return {int: "int", float: "float", str: "text"}.get(type(value), "any")
 
 
 class Bindings:

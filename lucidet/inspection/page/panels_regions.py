@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from lucidet.inspection.draw import (
+from lucidet.inspection.event import Event, whole
+from lucidet.inspection.page.draw import (
     Block,
     box_layer,
     contact_sheet,
@@ -16,8 +17,7 @@ from lucidet.inspection.draw import (
     table,
     text,
 )
-from lucidet.inspection.page import PageData, whole
-from lucidet.inspection.trace import Event
+from lucidet.inspection.page.page_data import PageData
 
 #: regions shown as crops
 CROPS = 40

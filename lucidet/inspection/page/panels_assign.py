@@ -9,25 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lucidet.inspection.draw import Block, box_layer, figure, number, table, text
-from lucidet.inspection.page import PageData, whole
-from lucidet.inspection.trace import Event
-from lucidet.structures import Boxes, pairwise_iou
+from lucidet.inspection.event import Event, whole
+from lucidet.inspection.ground_truth import level_ious
+from lucidet.inspection.page.draw import Block, box_layer, figure, number, table, text
+from lucidet.inspection.page.page_data import PageData
 
 #: positives drawn of each object, the best first
 POSITIVES_DRAWN = 30
-
-
-def level_ious(gt_boxes: Tensor, levels: list[Tensor]) -> Tensor:
-    """Return the highest IoU (M, L) of each object with an anchor of each level."""
-    best = torch.zeros(len(gt_boxes), len(levels))
-    for column, anchors in enumerate(levels):
-        for start in range(0, len(anchors), 20000):
-            chunk = Boxes(anchors[start : start + 20000, :4])
-            iou = pairwise_iou(Boxes(gt_boxes), chunk).nan_to_num()
-            if iou.numel():
-                best[:, column] = torch.maximum(best[:, column], iou.amax(dim=1))
-    return best
 
 
 def _level_of_rows(levels: list[Tensor]) -> Tensor:

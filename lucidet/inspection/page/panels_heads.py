@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lucidet.inspection.draw import Block, figure, heat_layer, histogram, table
-from lucidet.inspection.page import PageData, whole
-from lucidet.inspection.trace import Event
+from lucidet.inspection.event import Event, whole
+from lucidet.inspection.page.draw import Block, figure, heat_layer, histogram, table
+from lucidet.inspection.page.page_data import PageData
 
 
 def dense_head(page: PageData, event: Event) -> list[Block]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lucidet.inspection.draw import Block, box_layer, figure, histogram, number, table, text
-from lucidet.inspection.page import PageData, whole
-from lucidet.inspection.trace import Event
+from lucidet.inspection.event import Event, whole
+from lucidet.inspection.page.draw import Block, box_layer, figure, histogram, number, table, text
+from lucidet.inspection.page.page_data import PageData
 from lucidet.structures import Boxes, pairwise_iou
 
 #: suppressed boxes that are explained, the best first

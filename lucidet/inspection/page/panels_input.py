@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from lucidet.inspection.draw import (
+from lucidet.inspection.event import Event, whole
+from lucidet.inspection.page.draw import (
     Block,
     box_layer,
     figure,
@@ -19,8 +20,7 @@ from lucidet.inspection.draw import (
     text,
     to_rgb,
 )
-from lucidet.inspection.page import PageData, whole
-from lucidet.inspection.trace import Event
+from lucidet.inspection.page.page_data import PageData
 
 
 def config(page: PageData, event: Event) -> list[Block]:

@@ -32,7 +32,7 @@ class Stage:
         chapter: key of CHAPTERS.
         sentence: what happens there.
         fields: name -> Field, in the order of the call.
-        drawing: name of its picture in ``PANELS`` of :mod:`lucidet.inspection.report`.
+        drawing: name of its picture in ``PANELS`` of :mod:`lucidet.inspection.page.report`.
         opens: symbols that begin anew with it.
     """
 
