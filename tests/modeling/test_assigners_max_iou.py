@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 
-from lucidet.modeling.assigners import Assignment, MaxIoUAssigner, assign, max_iou
+from lucidet.modeling.assigners import Assignment, MaxIoUAssigner, assign, assign_batch
 from lucidet.modeling.matcher import Matcher
-from lucidet.structures import Boxes, RotatedBoxes, pairwise_iou
+from lucidet.structures import Boxes, PaddedBoxes, RotatedBoxes, pairwise_iou
 
 RPN = ([0.3, 0.7], [0, -1, 1], True)
 
@@ -22,13 +24,9 @@ def random_boxes(count: int, extent: float = 100.0, grid: float = 0.0) -> torch.
 
 
 @pytest.mark.parametrize("grid", [0.0, 10.0])
-@pytest.mark.parametrize("chunk", [1, 7, 2048])
 @pytest.mark.parametrize("objects", [1, 5, 40])
 @pytest.mark.parametrize("rules", [RPN, ([0.5], [0, 1], False), ([0.4, 0.5], [0, -1, 1], True)])
-def test_same_as_the_matcher(
-    monkeypatch: pytest.MonkeyPatch, grid: float, chunk: int, objects: int, rules: tuple
-) -> None:
-    monkeypatch.setattr(max_iou, "CPU_CHUNK", chunk)
+def test_same_as_the_matcher(grid: float, objects: int, rules: tuple) -> None:
     levels = [Boxes(random_boxes(n, grid=grid)) for n in (60, 0, 25, 1)]
     gt_boxes = Boxes(random_boxes(objects, grid=grid))
     iou = pairwise_iou(gt_boxes, Boxes.cat(levels))
@@ -38,18 +36,6 @@ def test_same_as_the_matcher(
     assert torch.equal(got.labels, labels)
     assert torch.equal(got.matched_idxs, matched)
     assert torch.equal(got.quality, iou.amax(dim=0))
-
-
-def test_same_without_choice_of_near_objects(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The path of devices that the host shouldn't wait for, here on the CPU."""
-    levels = [Boxes(random_boxes(50)), Boxes(random_boxes(20))]
-    gt_boxes = Boxes(random_boxes(8))
-    expected = MaxIoUAssigner(*RPN)(levels, gt_boxes)
-    monkeypatch.setattr(max_iou, "_objects_near", lambda chunks, *_: [None] * len(chunks))
-    monkeypatch.setattr(max_iou, "CHUNK_PAIRS", 100)
-    got = MaxIoUAssigner(*RPN)(levels, gt_boxes)
-    for name in ("labels", "matched_idxs", "quality"):
-        assert torch.equal(getattr(got, name), getattr(expected, name)), name
 
 
 ANCHOR = [0.0, 0.0, 10.0, 10.0]
@@ -84,19 +70,78 @@ def test_no_objects_gives_the_first_label() -> None:
     ]
 
 
-def test_memory_stays_far_below_the_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
-    largest = 0
-    real = max_iou.pairwise_iou
+COUNTS = [(1,), (3, 0, 7), (0, 0), (5, 40)]
 
-    def watched(a: Boxes, b: Boxes) -> torch.Tensor:
-        nonlocal largest
-        largest = max(largest, len(a) * len(b))
-        return real(a, b)
 
-    monkeypatch.setattr(max_iou, "pairwise_iou", watched)
-    anchors, gt_boxes = random_boxes(50_000), random_boxes(100)
-    MaxIoUAssigner(*RPN)([Boxes(anchors)], Boxes(gt_boxes))
-    assert 0 < largest <= 2048 * 100
+def same(got: Assignment, expected: list[Assignment]) -> None:
+    """The batch's assignment is that of each image, padded."""
+    assert len(got.labels) == len(expected)
+    for image, want in enumerate(expected):
+        for name in ("labels", "matched_idxs", "quality"):
+            value = getattr(want, name)
+            assert torch.equal(getattr(got, name)[image, : len(value)], value), name
+
+
+@pytest.mark.parametrize("counts", COUNTS)
+@pytest.mark.parametrize("matcher", [Matcher(*RPN), MaxIoUAssigner([0.5], [-1, 1])])
+def test_a_batch_on_shared_anchors(counts: tuple[int, ...], matcher: object) -> None:
+    levels = [Boxes(random_boxes(n, grid=5)) for n in (300, 0, 25)]
+    gt_boxes = [Boxes(random_boxes(n, grid=5)) for n in counts]
+    got = assign_batch(matcher, levels, PaddedBoxes.from_boxes(gt_boxes))
+    assert got.labels.shape == got.quality.shape == got.matched_idxs.shape == (len(counts), 325)
+    same(got, [assign(matcher, levels, boxes) for boxes in gt_boxes])
+
+
+@pytest.mark.parametrize("counts", COUNTS)
+@pytest.mark.parametrize("matcher", [Matcher(*RPN), MaxIoUAssigner([0.5], [0, 1])])
+def test_a_batch_with_boxes_of_each_image(counts: tuple[int, ...], matcher: object) -> None:
+    proposals = [Boxes(random_boxes(30 + n)) for n in counts]
+    gt_boxes = [Boxes(random_boxes(n)) for n in counts]
+    padded = PaddedBoxes.from_boxes(proposals)
+    got = assign_batch(matcher, padded, PaddedBoxes.from_boxes(gt_boxes))
+    pairs = zip(proposals, gt_boxes, strict=True)
+    same(got, [assign(matcher, [own], boxes) for own, boxes in pairs])
+    assert (got.labels[~padded.valid] == -1).all()
+
+
+def test_padded_places_are_no_boxes() -> None:
+    """Also where somebody has moved their edges."""
+    padded = PaddedBoxes(torch.tensor([[ANCHOR, ANCHOR]]), torch.tensor([[False, False]]))
+    got = assign_batch(Matcher(*RPN), [Boxes(torch.tensor([ANCHOR]))], padded)
+    assert (got.labels.tolist(), got.quality.tolist()) == ([[0]], [[0.0]])
+
+
+class Everything(MaxIoUAssigner):
+    """A user's assigner, which sees one image."""
+
+    def __call__(self, anchors_per_level: Sequence[Boxes], gt_boxes: Boxes) -> Assignment:
+        result = super().__call__(anchors_per_level, gt_boxes)
+        result.labels.fill_(1)
+        return result
+
+
+@pytest.mark.parametrize("matcher", [Everything(*RPN), lambda *args: Everything(*RPN)(*args)])
+def test_assigners_of_the_user_see_each_image(matcher: object) -> None:
+    gt_boxes = PaddedBoxes.from_boxes([Boxes(random_boxes(n)) for n in (2, 0)])
+    got = assign_batch(matcher, [Boxes(random_boxes(9))], gt_boxes)
+    assert (got.labels == 1).all()
+    proposals = PaddedBoxes.from_boxes([Boxes(random_boxes(n)) for n in (2, 3)])
+    assert assign_batch(matcher, proposals, gt_boxes).labels.tolist() == [[1, 1, -1], [1, 1, 1]]
+
+
+def test_matchers_of_the_user_see_the_matrix() -> None:
+    gt_boxes = PaddedBoxes.from_boxes([Boxes(random_boxes(n)) for n in (2, 0)])
+    got = assign_batch(EveryFirst(*RPN), [Boxes(random_boxes(9))], gt_boxes)
+    assert (got.labels == 1).all()
+
+
+def test_what_changes_in_a_matcher_counts() -> None:
+    matcher = Matcher(*RPN)
+    boxes = PaddedBoxes.from_boxes([Boxes(torch.tensor([[0.0, 0, 10, 4]]))])
+    levels = [Boxes(torch.tensor([ANCHOR]))]
+    assert assign_batch(matcher, levels, boxes).labels.tolist() == [[1]]
+    matcher.allow_low_quality_matches = False
+    assert assign_batch(matcher, levels, boxes).labels.tolist() == [[-1]]
 
 
 class EveryFirst(Matcher):

@@ -1,6 +1,6 @@
-"""Assigners: which object each anchor has to find."""
+"""Assigners: which ground-truth box each anchor is matched to."""
 
-from lucidet.modeling.assigners.assignment import Assigner, Assignment
+from lucidet.modeling.assigners.assignment import Assigner, Assignment, BatchAssigner
 from lucidet.modeling.assigners.atss import ATSSAssigner, CenteredMaxIoUAssigner, TopKAssigner
 from lucidet.modeling.assigners.max_iou import MaxIoUAssigner, assign, assign_batch
 from lucidet.modeling.assigners.scale_range import ScaleRangeAssigner
@@ -9,6 +9,7 @@ __all__ = [
     "ATSSAssigner",
     "Assigner",
     "Assignment",
+    "BatchAssigner",
     "CenteredMaxIoUAssigner",
     "MaxIoUAssigner",
     "ScaleRangeAssigner",

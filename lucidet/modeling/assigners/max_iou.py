@@ -1,21 +1,23 @@
-"""Assignment by overlap, in bounded memory.
+"""Assignment by overlap, for all images at once and in bounded memory.
 
 After Ren et al. 2015 (arXiv 1506.01497), section 3.1.2. The result is that of
-:class:`lucidet.modeling.matcher.Matcher` on the matrix of all IoUs, which is never built: 300
-objects on 242 000 anchors would take 290 MB, several times over.
+:class:`lucidet.modeling.matcher.Matcher` on the matrix of all IoUs.
 """
 
-# M objects, R anchors in all, C anchors of a chunk, m objects near a chunk
+# N images, M ground-truth boxes of an image, R anchors (or proposals) in all
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import TypeGuard
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from lucidet.modeling.assigners.assignment import Assignment
+from lucidet.layers.fast.highest_iou import highest_iou
+from lucidet.modeling.assigners.assignment import Assignment, BatchAssigner
 from lucidet.modeling.matcher import Matcher, check_thresholds, labels_of_quality
 from lucidet.structures import (
     Boxes,
@@ -24,18 +26,18 @@ from lucidet.structures import (
     pairwise_iou,
     pairwise_iou_rotated,
 )
+from lucidet.utils.overrides import is_overridden
 
 __all__ = ["MaxIoUAssigner", "assign", "assign_batch"]
 
-#: Most anchors of a chunk on the CPU. Anchors that follow each other lie close together, so that
-#: most objects are far from a chunk and cost nothing there; smaller chunks have more overhead.
-CPU_CHUNK = 2048
-#: Most IoUs of a chunk anywhere: enough to fill a GPU, 16 MB in float32.
-CHUNK_PAIRS = 4_000_000
+Anchors = Sequence[Boxes] | PaddedBoxes
 
 
-class MaxIoUAssigner:
-    """Labels each anchor by its highest IoU with an object; see :class:`Matcher` for the rules.
+class MaxIoUAssigner(BatchAssigner):
+    """Labels each anchor by its highest IoU with a ground-truth box; see :class:`Matcher`.
+
+    `quality` is the highest IoU with any box; `matched_idxs` the first box that has it. A
+    degenerate anchor or box overlaps nothing. Rotated boxes work too, if all are.
 
     >>> assigner = MaxIoUAssigner([0.5], [0, 1])
     >>> anchors = Boxes(torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 4], [50, 50, 60, 60]]))
@@ -52,9 +54,8 @@ class MaxIoUAssigner:
         """
         Args:
             thresholds: IoUs that separate the labels, positive and ascending.
-            labels: one more than thresholds, each 1 (object), 0 (background) or -1 (ignored).
-            allow_low_quality_matches: each object's best anchors (that overlap it) become objects
-                too.
+            labels: one more than thresholds, each 1 (matched), 0 (background) or -1 (ignored).
+            allow_low_quality_matches: each box's best anchors (that overlap it) are matched too.
 
         Raises:
             ValueError: thresholds or labels break these rules.
@@ -64,153 +65,109 @@ class MaxIoUAssigner:
         self.labels = list(labels)
         self.allow_low_quality_matches = allow_low_quality_matches
 
-    @torch.no_grad()
-    def __call__(self, anchors_per_level: Sequence[Boxes], gt_boxes: Boxes) -> Assignment:
-        """Return the assignment of one image's anchors.
-
-        A degenerate anchor or object overlaps nothing.
-
-        Args:
-            anchors_per_level: R boxes in all, XYXY; rotated boxes work too, if all are.
-            gt_boxes: M objects in the same frame.
-
-        Returns:
-            `quality` is the highest IoU with any object; `matched_idxs` the first object that has
-            it.
-        """
-        anchors = torch.cat([level.tensor for level in anchors_per_level])
-        num_objects = len(gt_boxes)
-        if num_objects == 0 or len(anchors) == 0:
-            return Assignment.without_objects(len(anchors), anchors.device, self.labels[0])
-        chunks = list(_chunks([len(level) for level in anchors_per_level], num_objects, anchors))
-        objects = gt_boxes.tensor
-        near = _objects_near(chunks, anchors, gt_boxes)
-
-        quality = anchors.new_zeros(len(anchors))
-        matched = torch.zeros(len(anchors), dtype=torch.int64, device=anchors.device)
-        best = anchors.new_zeros(len(chunks), num_objects)  # of each object in each chunk
-        for i, (chunk, index) in enumerate(zip(chunks, near, strict=True)):
-            if index is not None and len(index) == 0:
-                continue
-            iou = _iou(objects if index is None else objects[index], anchors[chunk])  # (m, C)
-            quality[chunk], row = iou.max(dim=0)
-            matched[chunk] = row if index is None else index[row]
-            if self.allow_low_quality_matches:
-                best[i, slice(None) if index is None else index] = iou.amax(dim=1)
-
-        labels = labels_of_quality(quality, self.thresholds, self.labels)
-        if self.allow_low_quality_matches:
-            self._rescue(labels, best, chunks, objects, anchors)
-        # anchors without overlap have met no object or only some: the first, as for all others
-        return Assignment(matched.where(quality > 0, 0), labels, quality.float())
-
-    @staticmethod
-    def _rescue(
-        labels: Tensor, best: Tensor, chunks: list[slice], objects: Tensor, anchors: Tensor
-    ) -> None:
-        """Set `labels` (R,) to 1 in place for each object's best anchors, if they overlap it."""
-        highest = best.amax(dim=0)  # (M,)
-        holds = (best == highest) & (highest > 0)  # (chunks, M): the best anchor is in the chunk
-        on_cpu = labels.device.type == "cpu"
-        for chunk, rows in zip(chunks, holds, strict=True):
-            if on_cpu:  # on a device, looking at `rows` costs more than the IoUs
-                index = rows.nonzero().squeeze(1)
-                if len(index) == 0:
-                    continue
-            else:
-                index = torch.arange(len(objects), device=labels.device)
-            iou = _iou(objects[index], anchors[chunk])
-            rescued = (iou == highest[index, None]) & rows[index, None]
-            labels[chunk].masked_fill_(rescued.any(dim=0), 1)
+    def batch(self, anchors_per_level: Anchors, gt_boxes: PaddedBoxes) -> Assignment:
+        """See :meth:`BatchAssigner.batch`; anchors may also be R (padded) boxes of each image."""
+        return _assign_by_iou(self, anchors_per_level, gt_boxes)
 
 
-def _iou(objects: Tensor, anchors: Tensor) -> Tensor:
-    """Return the IoUs (M, R) of axis-parallel (.., 4) or rotated (.., 5) boxes."""
-    if objects.shape[1] == 5:
-        return pairwise_iou_rotated(RotatedBoxes(objects), RotatedBoxes(anchors))
-    return pairwise_iou(Boxes(objects), Boxes(anchors))
-
-
-def _chunks(level_lengths: list[int], num_objects: int, anchors: Tensor) -> Iterator[slice]:
-    """Cut the anchors into runs that stay within a level."""
-    size = max(1, CHUNK_PAIRS // num_objects)
-    if anchors.device.type == "cpu":
-        size = min(size, CPU_CHUNK)
-    start = 0
-    for length in level_lengths:
-        for first in range(start, start + length, size):
-            yield slice(first, min(first + size, start + length))
-        start += length
-
-
-def _objects_near(
-    chunks: list[slice], anchors: Tensor, gt_boxes: Boxes
-) -> list[Tensor] | list[None]:
-    """Return for each chunk the objects that its anchors' common bounding box meets.
-
-    None stands for all: for rotated boxes, and on a device, where the host would have to wait.
-    """
-    if anchors.device.type != "cpu" or isinstance(gt_boxes, RotatedBoxes):
-        return [None] * len(chunks)
-    lower = torch.stack([anchors[chunk, :2].amin(dim=0) for chunk in chunks])[:, None]  # (c, 1, 2)
-    upper = torch.stack([anchors[chunk, 2:].amax(dim=0) for chunk in chunks])[:, None]
-    objects = gt_boxes.tensor
-    meets = ((objects[:, :2] < upper) & (objects[:, 2:] > lower)).all(dim=2)  # (c, M)
-    return [rows.nonzero().squeeze(1) for rows in meets]
-
-
-def assign(
-    matcher: Matcher | object, anchors_per_level: Sequence[Boxes], gt_boxes: Boxes
+@torch.no_grad()
+def _assign_by_iou(
+    rules: MaxIoUAssigner | Matcher, anchors: Anchors, gt_boxes: PaddedBoxes
 ) -> Assignment:
-    """Assign with an assigner, or with a Matcher as if it saw the matrix of all IoUs.
+    """Return the assignment (N, R) that thresholds, labels and low-quality matches ask for."""
+    if isinstance(anchors, PaddedBoxes):
+        boxes, levels = anchors.tensor, [anchors.tensor.shape[1]]
+    else:
+        boxes = torch.cat([level.tensor for level in anchors])
+        levels = [len(level) for level in anchors]
+    shape = (len(gt_boxes), sum(levels))
+    # what pads them must overlap nothing, also where somebody has moved its edges
+    targets = gt_boxes.tensor.where(gt_boxes.valid[..., None], 0.0)
+    if 0 in (*shape, targets.shape[1]):
+        return Assignment.without_objects(shape, boxes.device, rules.labels[0])
+    low_quality = rules.allow_low_quality_matches
+    quality, matched, is_best = highest_iou(targets, boxes, levels, low_quality)
+    finite = [threshold for threshold in rules.thresholds if math.isfinite(threshold)]
+    labels = labels_of_quality(quality, finite, rules.labels)
+    if is_best is not None:
+        labels.masked_fill_(is_best, 1)
+    return Assignment(matched, labels, quality.float())
 
-    A plain `Matcher` is carried out in bounded memory. A subclass may look at the matrix as it
-    likes, so it gets it.
+
+def assign_batch(matcher: Matcher | object, anchors: Anchors, gt_boxes: PaddedBoxes) -> Assignment:
+    """Assign the ground-truth boxes of all images at once.
+
+    A custom assigner, or a subclass of `Matcher`, is called image by image, as it knows nothing of
+    batches.
 
     Args:
         matcher: an assigner, ``(anchors_per_level, gt_boxes) -> Assignment``, or a `Matcher`.
-        anchors_per_level: R boxes in all.
-        gt_boxes: M objects in the same frame.
-    """
-    if type(matcher) is Matcher:
-        thresholds = [t for t in matcher.thresholds if math.isfinite(t)]
-        assigner = MaxIoUAssigner(thresholds, matcher.labels, matcher.allow_low_quality_matches)
-        return assigner(anchors_per_level, gt_boxes)
-    if isinstance(matcher, Matcher):
-        iou = _iou(gt_boxes.tensor, torch.cat([level.tensor for level in anchors_per_level]))
-        matched, labels = matcher(iou)
-        quality = iou.amax(dim=0) if len(iou) else iou.new_zeros(iou.shape[1])
-        return Assignment(matched, labels, quality)
-    return matcher(anchors_per_level, gt_boxes)  # type: ignore[operator]
-
-
-def assign_batch(
-    matcher: Matcher | object, anchors: Sequence[Boxes] | PaddedBoxes, gt_boxes: PaddedBoxes
-) -> Assignment:
-    """Assign the ground-truth boxes of all images at once.
-
-    Args:
-        matcher: as in :func:`assign`.
         anchors: per level, R boxes in all, the same for all images; or R (padded) boxes of each.
         gt_boxes: (N, M, 4) in the same frame.
 
     Returns:
         An assignment with a leading dimension: (N, R) each. Padded anchors have the label -1.
     """
-    own = [
-        assign(
-            matcher,
-            [anchors.image(i)] if isinstance(anchors, PaddedBoxes) else anchors,
-            gt_boxes.image(i),
-        )
-        for i in range(len(gt_boxes))
-    ]
-    result = Assignment(
-        *(
-            torch.nn.utils.rnn.pad_sequence([getattr(a, name) for a in own], batch_first=True)
-            for name in ("matched_idxs", "labels", "quality")
-        )
-    )
+    shared = not isinstance(anchors, PaddedBoxes)
+    if type(matcher) is Matcher:
+        result = _assign_by_iou(matcher, anchors, gt_boxes)
+    elif _knows_batches(matcher) and (shared or isinstance(matcher, MaxIoUAssigner)):
+        result = matcher.batch(anchors, gt_boxes)  # type: ignore[arg-type]
+    else:
+        result = _image_by_image(matcher, anchors, gt_boxes)
     if isinstance(anchors, PaddedBoxes):
-        result.labels.masked_fill_(~anchors.valid[:, : result.labels.shape[1]], -1)
+        result.labels.masked_fill_(~anchors.valid, -1)
     return result
+
+
+def _knows_batches(assigner: object) -> TypeGuard[BatchAssigner]:
+    """Return whether the assigner takes a batch, and no subclass wants each image."""
+    return isinstance(assigner, BatchAssigner) and not is_overridden(
+        assigner, BatchAssigner, "__call__"
+    )
+
+
+def _image_by_image(assigner: object, anchors: Anchors, gt_boxes: PaddedBoxes) -> Assignment:
+    """Return the assignment (N, R) of an assigner that takes one image."""
+    results = []
+    for image in range(len(gt_boxes)):
+        own = [anchors.image(image)] if isinstance(anchors, PaddedBoxes) else list(anchors)
+        results.append(assign(assigner, own, gt_boxes.image(image)))
+    rows = anchors.tensor.shape[1] if isinstance(anchors, PaddedBoxes) else 0
+
+    def together(name: str) -> Tensor:
+        values = [getattr(result, name) for result in results]
+        return torch.stack([F.pad(value, (0, max(rows - len(value), 0))) for value in values])
+
+    return Assignment(together("matched_idxs"), together("labels"), together("quality"))
+
+
+def assign(
+    matcher: Matcher | object, anchors_per_level: Sequence[Boxes], gt_boxes: Boxes
+) -> Assignment:
+    """Assign one image's ground-truth boxes with an assigner, or with a `Matcher`.
+
+    A plain `Matcher` gives what it would on the matrix of all IoUs, which is not built. A subclass
+    may look at the matrix in its own way, so it gets it.
+
+    Args:
+        matcher: as in :func:`assign_batch`.
+        anchors_per_level: R boxes in all.
+        gt_boxes: M boxes in the same frame.
+    """
+    if type(matcher) is Matcher:
+        padded = PaddedBoxes.from_boxes([gt_boxes])
+        return _assign_by_iou(matcher, anchors_per_level, padded).image(0)
+    if isinstance(matcher, Matcher):
+        iou = _matrix(gt_boxes, torch.cat([level.tensor for level in anchors_per_level]))
+        matched, labels = matcher(iou)
+        quality = iou.amax(dim=0) if len(iou) else iou.new_zeros(iou.shape[1])
+        return Assignment(matched, labels, quality)
+    return matcher(anchors_per_level, gt_boxes)  # type: ignore[operator]
+
+
+def _matrix(gt_boxes: Boxes, anchors: Tensor) -> Tensor:
+    """Return the IoUs (M, R) of axis-parallel or rotated boxes."""
+    if isinstance(gt_boxes, RotatedBoxes):
+        return pairwise_iou_rotated(gt_boxes, RotatedBoxes(anchors))
+    return pairwise_iou(gt_boxes, Boxes(anchors))
