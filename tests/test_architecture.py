@@ -9,30 +9,35 @@ from pathlib import Path
 
 import pytest
 
+from tests.import_graph import circles, import_graph, imported_names
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "lucidet"
 SURFACE = Path(__file__).with_name("frozen_surface.txt")
 
-#: a package may import those of its own row and of the rows before it
-ROWS = [
-    {"_absent"},
-    {"layers", "structures", "config", "utils"},
-    {"modeling", "data"},
-    {"solver", "checkpoint", "evaluation", "model_zoo"},
-    {"engine"},
-    {"inspection", "bench"},
-    {"cli", "__main__"},
+#: one row per package, the lowest first: a package imports those above its own row, and itself
+ORDER = [
+    "_absent",  # names of detectron2 without a use here; every package may need one
+    "config",
+    "layers",  # tensors in, tensors out
+    "structures",  # boxes and instances; rotated boxes need their IoU from layers
+    "utils",  # the visualizer draws structures
+    "modeling",
+    "data",
+    "solver",
+    "checkpoint",
+    "evaluation",
+    "model_zoo",  # loads weights into models
+    "utils.testing",  # helpers for users' tests, at detectron2's path; nothing here imports it
+    "engine",
+    "inspection",
+    "bench",
+    "cli",
+    "__main__",
 ]
-RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
 
 #: modeling runs, trains and exports without a trainer, a data set or a picture around it
 FORBIDDEN_IN_MODELING = ("data", "engine", "inspection", "utils.events", "utils.visualizer")
-
-#: inside a function, for the user's convenience, and never on the data path: file -> packages
-DELIBERATE = {
-    "utils/testing.py": {"model_zoo", "modeling"},  # helpers of users' tests: build a named model
-    "model_zoo/model_zoo.py": {"engine"},
-}
 
 
 def _sources() -> list[Path]:
@@ -41,34 +46,65 @@ def _sources() -> list[Path]:
 
 def _imports(path: Path) -> Iterator[tuple[str, int]]:
     """Yield (dotted name below lucidet, line) of every import, those inside functions too."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}:{node.lineno}: write the whole name, as elsewhere"
-            assert node.module
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for name in names:
-            if name.startswith("lucidet."):
-                yield name.removeprefix("lucidet."), node.lineno
+    for name, line in imported_names(path):
+        if name.startswith("lucidet."):
+            yield name.removeprefix("lucidet."), line
+
+
+def _row(name: str) -> str:
+    """Return the row of ORDER that a dotted name below lucidet belongs to."""
+    parts = name.split(".")
+    longer = ".".join(parts[:2])
+    return longer if longer in ORDER else parts[0]
 
 
 @pytest.mark.parametrize("path", _sources(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_run_one_way(path: Path) -> None:
-    relative = str(path.relative_to(PACKAGE))
-    own = relative.split("/")[0].removesuffix(".py")
+    relative = path.relative_to(PACKAGE)
+    own = _row(".".join(relative.with_suffix("").parts))
     if own == "__init__":
         assert not list(_imports(path)), "`import lucidet` must stay light"
         return
+    assert own in ORDER, f"{own} needs a row in ORDER"
     for name, line in _imports(path):
-        target = name.split(".")[0]
-        if target in DELIBERATE.get(relative, ()) or target == "__version__":
+        if name == "__version__":
             continue
-        assert RANK[target] <= RANK[own], f"{relative}:{line} imports lucidet.{name}"
+        assert ORDER.index(_row(name)) <= ORDER.index(own), f"{relative}:{line} imports {name}"
         if own == "modeling":
             assert not name.startswith(FORBIDDEN_IN_MODELING), f"{relative}:{line} imports {name}"
+
+
+def test_no_import_circle() -> None:
+    assert circles(import_graph(PACKAGE)) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"a.py": ""}, []),
+        ({"a.py": "import p.b", "b.py": "import p.c", "c.py": ""}, []),
+        (
+            {"a.py": "from p.b import x", "b.py": "def f():\n    from p import a"},
+            ["p.a:1 -> p.b:2 -> p.a"],
+        ),
+        ({"a.py": "from p.a import x"}, ["p.a:1 -> p.a"]),
+        # a module asks its own package for a name
+        ({"__init__.py": "from p.a import x", "a.py": "from p import y"}, ["p:1 -> p.a:1 -> p"]),
+        # q/__init__.py runs before q/c.py
+        (
+            {"a.py": "import p.q.c", "q/__init__.py": "import p.a", "q/c.py": ""},
+            ["p.a:1 -> p.q:1 -> p.a"],
+        ),
+    ],
+)
+def test_a_planted_circle_is_found(
+    tmp_path: Path, files: dict[str, str], expected: list[str]
+) -> None:
+    for name, text in {"__init__.py": "", **files}.items():
+        path = tmp_path / "p" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert circles(import_graph(tmp_path / "p")) == expected
 
 
 def test_data_and_modeling_do_not_know_each_other() -> None:

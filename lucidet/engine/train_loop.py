@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lucidet.engine.acceleration import CompiledParts
-from lucidet.engine.finite import LossWatch, StepValues
+from lucidet.engine.loss_monitor import LossWatch, StepValues
 from lucidet.engine.trainer_base import HookBase, TrainerBase
 from lucidet.utils import comm
 from lucidet.utils.events import get_event_storage

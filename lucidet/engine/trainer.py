@@ -32,7 +32,7 @@ from lucidet.engine.checks import (
     check_classes_of_training_data,
     report_unread_keys,
 )
-from lucidet.engine.derived import amp_precision, for_one_batch, scale_to_processes
+from lucidet.engine.effective_config import amp_precision, for_one_batch, scale_to_processes
 from lucidet.engine.parallel import create_ddp_model, has_unused_features
 from lucidet.engine.setup import default_writers, on_available_device
 from lucidet.engine.train_loop import AMPTrainer, SimpleTrainer

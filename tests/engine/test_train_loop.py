@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from lucidet.checkpoint import Checkpointer
-from lucidet.engine.finite import NonFiniteLossError, require_finite_weights, save_batch
 from lucidet.engine.hooks import CallbackHook, HookBase, PeriodicCheckpointer
+from lucidet.engine.loss_monitor import NonFiniteLossError, require_finite_weights, save_batch
 from lucidet.engine.train_loop import AMPTrainer, SimpleTrainer, TrainerBase
 from lucidet.structures import Boxes, Instances
 from lucidet.utils.events import EventStorage, get_event_storage

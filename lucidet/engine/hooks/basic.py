@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from lucidet.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
-from lucidet.engine.finite import require_finite_weights
+from lucidet.engine.loss_monitor import require_finite_weights
 from lucidet.engine.trainer_base import HookBase
 from lucidet.utils.events import EventWriter
 
