@@ -26,11 +26,16 @@ from lucidet.modeling.assigners import (
 from lucidet.modeling.backbone import Backbone, build_backbone
 from lucidet.modeling.box_regression import Box2BoxTransform, Box2BoxTransformLinear, BoxCoder
 from lucidet.modeling.legacy import LegacyBox2BoxTransform
+from lucidet.modeling.losses import (
+    centerness_of,
+    focal_loss_sum,
+    gather_positives,
+    scores_with_centerness,
+    weighted,
+)
 from lucidet.modeling.meta_arch.build import META_ARCH_REGISTRY
-from lucidet.modeling.meta_arch.centerness import centerness_of, scores_with_centerness
 from lucidet.modeling.meta_arch.dense_detector import DenseDetector, mean_over_ranks
 from lucidet.modeling.meta_arch.dense_head import CenternessHead
-from lucidet.modeling.meta_arch.dense_losses import combine, focal_loss_sum, gather_positives
 from lucidet.structures import Boxes
 
 __all__ = ["ATSS", "PointTransform", "build_assigner"]
@@ -223,7 +228,7 @@ class ATSS(DenseDetector):
             "loss_centerness": (centerness_sum, count, 1.0),
         }
         self.metrics["num_pos_anchors"] = count / len(gt_labels)
-        return combine(terms)
+        return weighted(terms)
 
     def scores(self, logits: list[Tensor], *centerness: list[Tensor]) -> list[Tensor]:
         """Return one image's scores per level (R_l, K); 0 where the class score is too low.

@@ -22,11 +22,16 @@ from lucidet.modeling.anchor_generator import DefaultAnchorGenerator
 from lucidet.modeling.assigners import Assigner, ScaleRangeAssigner
 from lucidet.modeling.backbone import Backbone, build_backbone
 from lucidet.modeling.box_regression import Box2BoxTransformLinear, BoxCoder
+from lucidet.modeling.losses import (
+    centerness_of,
+    focal_loss_sum,
+    gather_positives,
+    scores_with_centerness,
+    weighted,
+)
 from lucidet.modeling.meta_arch.build import META_ARCH_REGISTRY
-from lucidet.modeling.meta_arch.centerness import centerness_of, scores_with_centerness
 from lucidet.modeling.meta_arch.dense_detector import DenseDetector
 from lucidet.modeling.meta_arch.dense_head import CenternessHead
-from lucidet.modeling.meta_arch.dense_losses import combine, focal_loss_sum, gather_positives
 from lucidet.structures import Boxes
 
 __all__ = ["FCOS", "FCOSHead"]
@@ -179,7 +184,7 @@ class FCOS(DenseDetector):
             positives.pick(pred_centerness), central, reduction="sum"
         )
         self.metrics["num_pos_anchors"] = normalizer.new_full((), len(positives) / len(gt_labels))
-        return combine(
+        return weighted(
             {
                 "loss_fcos_cls": (cls_sum, normalizer, 1.0),
                 "loss_fcos_loc": (box_sum, normalizer, 1.0),

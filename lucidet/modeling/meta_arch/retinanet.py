@@ -16,11 +16,11 @@ from lucidet.modeling.assigners import Assigner
 from lucidet.modeling.backbone import Backbone, build_backbone
 from lucidet.modeling.box_regression import Box2BoxTransform, BoxCoder, box_loss_sum
 from lucidet.modeling.legacy import GrownObjects, LegacyBox2BoxTransform
+from lucidet.modeling.losses import focal_loss_sum, gather_positives, weighted
 from lucidet.modeling.matcher import Matcher
 from lucidet.modeling.meta_arch.build import META_ARCH_REGISTRY
 from lucidet.modeling.meta_arch.dense_detector import DenseDetector, permute_to_N_HWA_K
 from lucidet.modeling.meta_arch.dense_head import RetinaNetHead
-from lucidet.modeling.meta_arch.dense_losses import combine, focal_loss_sum, gather_positives
 from lucidet.structures import Boxes, Instances
 
 __all__ = ["RetinaNet", "RetinaNetHead", "permute_to_N_HWA_K"]
@@ -165,7 +165,7 @@ class RetinaNet(DenseDetector):
             self.smooth_l1_beta,
         )
         self.metrics["num_pos_anchors"] = normalizer.new_full((), len(positives) / len(gt_labels))
-        return combine(
+        return weighted(
             {"loss_cls": (cls_sum, normalizer, 1.0), "loss_box_reg": (box_sum, normalizer, 1.0)}
         )
 

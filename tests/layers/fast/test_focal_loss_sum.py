@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from lucidet.layers import sigmoid_focal_loss
-from lucidet.modeling.meta_arch import focal_sum
-from lucidet.modeling.meta_arch.focal_sum import focal_level_sum
+from lucidet.layers.fast import focal_loss_sum
+from lucidet.layers.fast.focal_loss_sum import focal_level_sum
 
 # (N, R_l, K), positives as (image, row, class); row 9 belongs to another level
 CASES = [
@@ -41,7 +41,7 @@ def test_value_and_gradient(
     piece: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(focal_sum, "_CPU_PIECE", piece * (1 if shape[1] < 100 else 100))
+    monkeypatch.setattr(focal_loss_sum, "_CPU_PIECE", piece * (1 if shape[1] < 100 else 100))
     part = torch.rand(shape[:2]) > 0.2
     for image, row, _ in positives:
         if 0 <= row < shape[1]:

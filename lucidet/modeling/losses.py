@@ -1,20 +1,28 @@
-"""What the losses of dense detectors have in common; each detector adds its own up."""
+"""What the losses of the detectors have in common; each detector adds its own up."""
 
-# N images, R anchors in all, K classes, P positives
+# N images, R anchors in all, R_l of level l, K classes, P positives
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lucidet.modeling.meta_arch.focal_sum import focal_level_sum
+from lucidet.layers.fast.focal_loss_sum import focal_level_sum
+from lucidet.modeling.assigners.geometry import box_centers, edge_distances
 from lucidet.structures import Boxes
 from lucidet.utils.probe import probe
 
-__all__ = ["Positives", "combine", "focal_loss_sum", "gather_positives"]
+__all__ = [
+    "Positives",
+    "centerness_of",
+    "focal_loss_sum",
+    "gather_positives",
+    "scores_with_centerness",
+    "weighted",
+]
 
 
 @dataclass
@@ -87,11 +95,13 @@ def focal_loss_sum(
     return total
 
 
-def combine(terms: dict[str, tuple[Tensor, Tensor, float]]) -> dict[str, Tensor]:
-    """Return the losses: each term's sum x weight / normaliser, and show all four.
+def weighted(
+    terms: Mapping[str, tuple[Tensor, Tensor | float, float]],
+) -> dict[str, Tensor]:
+    """Return the losses: each term's sum x weight / normalizer, and show all four.
 
     Args:
-        terms: name -> (sum over anchors, normaliser, weight).
+        terms: name -> (sum over anchors or proposals, normalizer, weight).
     """
     losses = {}
     for name, (total, normalizer, weight) in terms.items():
@@ -105,3 +115,27 @@ def combine(terms: dict[str, tuple[Tensor, Tensor, float]]) -> dict[str, Tensor]
             value=losses[name],
         )
     return losses
+
+
+def centerness_of(anchors: Tensor, objects: Tensor) -> Tensor:
+    """Return how central each anchor's centre lies in its object, (P,) in 0..1.
+
+    Tian et al. 2019 (FCOS, arXiv 1904.01355), equation 3; 0 for a centre on the edge or outside.
+
+    >>> centerness_of(torch.tensor([[4.0, 4, 6, 6]]), torch.tensor([[0.0, 0, 10, 10]])).item()
+    1.0
+    """
+    left, top, right, bottom = edge_distances(box_centers(anchors), objects).unbind(dim=1)
+    across = torch.minimum(left, right) / torch.maximum(left, right).clamp(min=1e-6)
+    down = torch.minimum(top, bottom) / torch.maximum(top, bottom).clamp(min=1e-6)
+    return (across.clamp(min=0) * down.clamp(min=0)).sqrt()
+
+
+def scores_with_centerness(logits: Tensor, centerness: Tensor) -> Tensor:
+    """Return the geometric mean of class score and centerness, (R_l, K) in 0..1.
+
+    Args:
+        logits: (R_l, K).
+        centerness: (R_l,) logits.
+    """
+    return (logits.sigmoid() * centerness.sigmoid()[:, None]).sqrt()
