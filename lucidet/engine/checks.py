@@ -30,7 +30,7 @@ def check_classes_of_training_data(cfg: Any) -> None:
     Raises:
         ValueError: MODEL.CLASS_MAP, or without it their number, doesn't fit.
     """
-    key = _num_classes_key(cfg)
+    key = num_classes_key(cfg)
     if key is None:
         return
     for name in cfg.DATASETS.TRAIN:
@@ -61,7 +61,7 @@ def check_classes_of_test_data(cfg: Any, name: str) -> None:
     Raises:
         ValueError: MODEL.CLASS_MAP, or without it the model, has a class that the data set lacks.
     """
-    names, key = MetadataCatalog.get(name).get("thing_classes", None), _num_classes_key(cfg)
+    names, key = MetadataCatalog.get(name).get("thing_classes", None), num_classes_key(cfg)
     if names is None or key is None:
         return
     last = max(cfg.MODEL.CLASS_MAP, default=-1)
@@ -84,7 +84,8 @@ def check_classes_of_test_data(cfg: Any, name: str) -> None:
     logger.warning("%s, and the others won't be found; %s", problem, repair)
 
 
-def _num_classes_key(cfg: Any) -> str | None:
+def num_classes_key(cfg: Any) -> str | None:
+    """Return the config key of the model's number of classes, None for other architectures."""
     section = _NUM_CLASSES_SECTION.get(cfg.MODEL.META_ARCHITECTURE)
     return None if section is None else f"MODEL.{section}.NUM_CLASSES"
 
