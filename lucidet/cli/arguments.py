@@ -4,25 +4,40 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 
 OVERRIDES_HELP = (
-    "changes of the config, at the end: KEY VALUE pairs such as SOLVER.IMS_PER_BATCH 2 "
-    "INPUT.MIN_SIZE_TRAIN '(800,)'"
+    "changes of the config: KEY VALUE or KEY=VALUE, such as SOLVER.IMS_PER_BATCH 2 "
+    "INPUT.MIN_SIZE_TRAIN='(800,)'"
+)
+# config keys that are not inside a section; every other key has a dot in it
+TOP_LEVEL_KEYS = (
+    "OUTPUT_DIR",
+    "SEED",
+    "VERSION",
+    "VIS_PERIOD",
+    "CUDNN_BENCHMARK",
+    "FLOAT32_PRECISION",
 )
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, required: bool = False) -> None:
     """Add ``--config-file`` and ``--weights``."""
     parser.add_argument(
-        "--config-file", default="", metavar="FILE", required=required, help="YAML config file"
+        "--config-file",
+        default="",
+        metavar="FILE",
+        required=required,
+        help="YAML config file, or the name of a config of the zoo (lucidet models)",
     )
     parser.add_argument(
         "--weights",
         metavar="FILE",
         default=None,
-        help="model weights; the config's MODEL.WEIGHTS without it",
+        help="file or address of weights, or none for random ones; default: the config's "
+        "MODEL.WEIGHTS",
     )
 
 
@@ -38,11 +53,35 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """Add ``KEY VALUE ...`` at the end of the line."""
+def add_words(parser: argparse.ArgumentParser) -> None:
+    """Add ``[FILE.yaml] KEY VALUE ...``; options may stand before, between and after them."""
     parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help=OVERRIDES_HELP
+        "opts", nargs="*", default=[], metavar="FILE.yaml | KEY VALUE", help=OVERRIDES_HELP
     )
+    parser.set_defaults(rest=[])
+
+
+def is_config_key(word: str) -> bool:
+    """Return whether a word looks like a config key, ``SOLVER.BASE_LR`` or ``SEED``.
+
+    >>> is_config_key("INPUT.MIN_SIZE_TRAIN"), is_config_key("B.JPG"), is_config_key("photos")
+    (True, True, False)
+    """
+    dotted = re.fullmatch(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+", word)
+    return word in TOP_LEVEL_KEYS or dotted is not None
+
+
+def split_words(words: Sequence[str]) -> tuple[str, list[str]]:
+    """Split positional words into a config file, "" where there is none, and overrides.
+
+    >>> split_words(["retinanet_R_50_FPN_1x", "SOLVER.MAX_ITER=40", "SEED", "1"])
+    ('retinanet_R_50_FPN_1x', ['SOLVER.MAX_ITER', '40', 'SEED', '1'])
+    """
+    words = [word for word in words if word != "--"]
+    first_is_file = bool(words) and not is_config_key(words[0].partition("=")[0])
+    if first_is_file and len(words) % 2 == 0 and "=" not in " ".join(words):
+        first_is_file = words[0].endswith((".yaml", ".yml")) or "/" in words[0]
+    return (words[0] if first_is_file else ""), checked_overrides(words[first_is_file:])
 
 
 def default_dist_url() -> str:
@@ -52,19 +91,30 @@ def default_dist_url() -> str:
 
 
 def checked_overrides(opts: Sequence[str]) -> list[str]:
-    """Return the overrides; an option that slipped behind them is an error.
+    """Return the overrides in pairs; ``KEY=VALUE`` becomes KEY, VALUE.
 
     Raises:
         ValueError: an option stands after the first KEY, or a KEY has no VALUE.
+
+    >>> checked_overrides(["SOLVER.BASE_LR=0.01", "MODEL.WEIGHTS", "a=b.pth"])
+    ['SOLVER.BASE_LR', '0.01', 'MODEL.WEIGHTS', 'a=b.pth']
     """
-    overrides = list(opts)
-    if overrides[:1] == ["--"]:
-        overrides = overrides[1:]
-    late = [item for item in overrides[::2] if item.startswith("--")]
-    if late:
-        raise ValueError(f"{late[0]} stands after KEY VALUE overrides; put options before them")
-    if len(overrides) % 2:
-        raise ValueError(
-            f"overrides come in pairs KEY VALUE, got {len(overrides)} words: {' '.join(overrides)}"
-        )
+    waiting = [item for item in opts if item != "--"]
+    overrides: list[str] = []
+    while waiting:
+        key, equals, value = waiting[0].partition("=")
+        if equals and is_config_key(key):
+            overrides += [key, value]
+            del waiting[0]
+            continue
+        if waiting[0].startswith("--"):
+            raise ValueError(
+                f"{waiting[0]} stands after KEY VALUE overrides; put options before them"
+            )
+        if len(waiting) == 1:
+            raise ValueError(
+                f"overrides come in pairs KEY VALUE, got {len(opts)} words: {' '.join(opts)}"
+            )
+        overrides += waiting[:2]
+        del waiting[:2]
     return overrides

@@ -7,7 +7,7 @@ import logging
 import sys
 from typing import Any
 
-from lucidet.cli.arguments import checked_overrides
+from lucidet.cli.arguments import add_words, split_words
 
 DESCRIPTION = """\
   show       every effective value and where it was set: default, FILE:LINE or command line
@@ -31,17 +31,17 @@ def add_parser(subparsers: Any) -> None:
             action.add_argument(
                 "--changed", action="store_true", help="only values that are not the default"
             )
-        action.add_argument(
-            "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="changes of the config"
-        )
+        add_words(action)
     action = actions.add_parser("translate", help="maskrcnn-benchmark's names into lucidet's")
     action.add_argument("file", metavar="FILE", help="YAML config file")
+    parser.set_defaults(opts=[], rest=[])
 
 
 def run(args: argparse.Namespace) -> int:
     if args.action == "translate":
         return translate(args.file)
-    cfg = _load(args.config_file, args.opts)
+    config_file, overrides = split_words([*args.opts, *args.rest])
+    cfg = _load(args.config_file or config_file, overrides)
     if args.action == "check":
         return check(cfg)
     show(cfg, changed_only=args.changed)
@@ -50,12 +50,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _load(config_file: str, opts: list[str]) -> Any:
     from lucidet.config import get_cfg
+    from lucidet.config.names import find_config
 
     logging.basicConfig(format="%(message)s")  # notes of a translation
     cfg = get_cfg()
     if config_file:
-        cfg.merge_from_file(config_file)
-    cfg.merge_from_list(checked_overrides(opts))
+        cfg.merge_from_file(find_config(config_file))
+    cfg.merge_from_list(opts)
     return cfg
 
 

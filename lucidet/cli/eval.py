@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from lucidet.cli import train
-from lucidet.cli.arguments import add_config_arguments, add_launch_arguments, add_overrides
+from lucidet.cli.arguments import add_config_arguments, add_launch_arguments, add_words
 
 
 def add_parser(subparsers: Any) -> None:
@@ -18,7 +18,7 @@ def add_parser(subparsers: Any) -> None:
     )
     add_config_arguments(parser)
     add_launch_arguments(parser)
-    add_overrides(parser)
+    add_words(parser)
     parser.set_defaults(resume=False, eval_only=True)
 
 

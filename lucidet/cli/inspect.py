@@ -58,11 +58,12 @@ def add_parser(subparsers: Any) -> None:
 def load_run(args: argparse.Namespace, words: list[str]) -> dict[str, Any]:
     """Return the arguments of ``inspect_image`` that a command line names."""
     from lucidet.config import get_cfg
+    from lucidet.config.names import find_config
     from lucidet.inspection.run import find_record
 
     cfg = get_cfg()
     if args.config_file:
-        cfg.merge_from_file(args.config_file)
+        cfg.merge_from_file(find_config(args.config_file))
     cfg.merge_from_list(checked_overrides(words))
     record = find_record(image=args.image, dataset=args.dataset, image_id=args.image_id)
     return {

@@ -73,9 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = next((a for a in arguments if not a.startswith("-")), None)
     parser = build_parser(command)
     args, rest = parser.parse_known_args(arguments)
-    takes_rest = hasattr(args, "rest")  # `predict` takes config overrides after its options
-    if rest and (not takes_rest or rest[0].startswith("-")):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    takes_rest = hasattr(args, "rest")  # config overrides after options
+    unknown = [word for word in rest if word.startswith("--") and word != "--"]
+    if rest and (not takes_rest or unknown or rest[0].startswith("-")):
+        parser.error(f"unrecognized arguments: {' '.join(unknown or rest)}")
     if takes_rest:
         args.rest = rest
     if args.debug:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lucidet.cli.arguments import OVERRIDES_HELP, add_config_arguments, checked_overrides
+from lucidet.cli.arguments import (
+    OVERRIDES_HELP,
+    add_config_arguments,
+    checked_overrides,
+    is_config_key,
+)
 
-# config keys that are not inside a section; every other key has a dot in it
-TOP_LEVEL_KEYS = ("OUTPUT_DIR", "SEED", "VERSION", "VIS_PERIOD", "CUDNN_BENCHMARK")
 EXAMPLES = """\
 examples:
   a folder:       lucidet predict --config-file C --weights W photos/ --out detections
@@ -78,7 +80,7 @@ def split_inputs(words: Sequence[str]) -> tuple[list[str], list[str]]:
     (['a.jpg', 'B.JPG'], ['MODEL.DEVICE', 'cpu'])
     """
     for i, word in enumerate(words):
-        is_key = word in TOP_LEVEL_KEYS or re.fullmatch(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+", word)
+        is_key = is_config_key(word.partition("=")[0])
         if is_key and not _is_media(word) and not os.path.exists(word):
             return list(words[:i]), list(words[i:])
     return list(words), []

@@ -20,6 +20,7 @@ from rich.progress import Progress
 from lucidet.cli.sources import Source
 from lucidet.cli.videos import Video
 from lucidet.config import CfgNode, get_cfg
+from lucidet.config.names import find_config
 from lucidet.data import DatasetCatalog, Metadata, MetadataCatalog
 from lucidet.data.detection_utils import read_image
 from lucidet.engine import DefaultPredictor
@@ -67,7 +68,7 @@ def build_config(config_file: str, weights: str | None, overrides: Sequence[str]
     """Return the frozen-to-be config of a command line."""
     cfg = get_cfg()
     if config_file:
-        cfg.merge_from_file(config_file)
+        cfg.merge_from_file(find_config(config_file))
     cfg.merge_from_list(list(overrides))
     if weights is not None:
         cfg.MODEL.WEIGHTS = weights

@@ -1,4 +1,4 @@
-"""``lucidet train``: detectron2's training command line."""
+"""``lucidet train``: a dataset and the name of a model, or detectron2's command line."""
 
 from __future__ import annotations
 
@@ -8,42 +8,69 @@ from typing import Any
 from lucidet.cli.arguments import (
     add_config_arguments,
     add_launch_arguments,
-    add_overrides,
-    checked_overrides,
+    add_words,
+    split_words,
 )
+from lucidet.cli.data_option import add_data_arguments
 
 EXAMPLES = """\
 examples:
-  one machine:        lucidet train --config-file C --num-gpus 8
-  other values:       lucidet train --config-file C SOLVER.IMS_PER_BATCH 2 SOLVER.BASE_LR 0.0025
-  go on:              lucidet train --config-file C --resume
-  two machines:       lucidet train --config-file C --num-machines 2 --machine-rank 0 --dist-url URL
+  your data:          lucidet train --data FOLDER --model faster_rcnn_R_18_FPN --epochs 30
+  pretrained:         lucidet train --data FOLDER --model faster_rcnn_R_50_FPN_1x --weights W
+  a config:           lucidet train FILE.yaml SOLVER.IMS_PER_BATCH=2 SOLVER.BASE_LR=0.0025
+  several GPUs:       lucidet train --config-file retinanet_R_50_FPN_1x --num-gpus 8
+  go on:              lucidet train --config-file output/NAME/config.yaml --resume
+  two machines:       lucidet train FILE.yaml --num-machines 2 --machine-rank 0 --dist-url URL
+`lucidet models` lists the models. KEY VALUE settings win over everything that is chosen.
 """
 
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "train",
-        help="train a detector from a config file",
+        help="train a detector on your data, or from a config file",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_data_arguments(parser)
+    parser.add_argument("--model", metavar="NAME", help="a config of the zoo: lucidet models")
+    parser.add_argument("--epochs", type=float, metavar="N", help="how often each image is seen")
+    parser.add_argument("--batch", type=int, metavar="B", help="images of one update")
+    parser.add_argument(
+        "--size", type=int, metavar="S", help="length of the images' longer side, pixels"
     )
     add_config_arguments(parser)
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on from the last checkpoint in OUTPUT_DIR, with optimiser and schedule",
+        help="go on from the last checkpoint in OUTPUT_DIR, with optimizer and schedule",
     )
     parser.add_argument("--eval-only", action="store_true", help="only evaluate MODEL.WEIGHTS")
     add_launch_arguments(parser)
-    add_overrides(parser)
+    add_words(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    args.opts = checked_overrides(args.opts)
-    if args.weights is not None:
-        args.opts += ["MODEL.WEIGHTS", args.weights]
+    config_file, args.opts = split_words([*args.opts, *args.rest])
+    args.config_file = args.config_file or config_file
+    if args.weights is not None and args.weights.lower() == "none":
+        args.weights = ""
+    if _is_short(args):
+        from lucidet.cli.short_training import write_config
 
+        args.config_file, args.opts = write_config(args, args.opts), []
+    else:
+        from lucidet.config.names import find_config
+
+        args.config_file = find_config(args.config_file)
+        if args.weights is not None:
+            args.opts += ["MODEL.WEIGHTS", args.weights]
+    start(args)
+    return 0
+
+
+def start(args: argparse.Namespace) -> None:
+    """Run the training program in as many processes as asked for."""
     from lucidet.engine import launch
     from lucidet.engine.run import main
 
@@ -55,4 +82,9 @@ def run(args: argparse.Namespace) -> int:
         dist_url=args.dist_url,
         args=(args,),
     )
-    return 0
+
+
+def _is_short(args: argparse.Namespace) -> bool:
+    """Return whether the recipe is asked for: any of its options is given."""
+    options = (args.model, args.epochs, args.batch, args.size, *args.data, *args.val)
+    return not args.eval_only and any(option is not None for option in options)

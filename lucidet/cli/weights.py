@@ -65,8 +65,9 @@ def show(address: str) -> int:
 def convert(args: argparse.Namespace) -> int:
     """Write the converted checkpoint and its config."""
     from lucidet.checkpoint.convert import convert as write
+    from lucidet.config.names import find_config
 
-    done = write(args.input, args.to, args.out, args.config_file, args.norm_eps)
+    done = write(args.input, args.to, args.out, find_config(args.config_file), args.norm_eps)
     print(f"{args.input}: {done.renamed.format}")
     print(f"wrote {done.weights} ({len(done.renamed.weights)} tensors) and {done.config}")
     for reason in sorted(set(done.renamed.unused.values())):

@@ -93,7 +93,7 @@ def _bases(content: ConfigContent, filename: str) -> list[str]:
 def _ours(base: str) -> str:
     """Return where lucidet has a config of that name, to end a message; "" where it has none."""
     folder, name = ["", *base.split("/")][-2:]
-    configs = _configs_folder()
+    configs = configs_folder()
     for candidate in (configs / folder / name, configs / name):
         if candidate.is_file():
             return f"; lucidet has one of that name: {candidate}"
@@ -109,7 +109,7 @@ def get_config_file(config_path: str) -> str:
     Raises:
         RuntimeError: there is no such config; names the nearest.
     """
-    folder = _configs_folder()
+    folder = configs_folder()
     file = folder / config_path
     if not file.is_file():
         names = [path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml")]
@@ -117,7 +117,7 @@ def get_config_file(config_path: str) -> str:
     return os.fspath(file)
 
 
-def _configs_folder() -> Path:
+def configs_folder() -> Path:
     """Return configs/: in the package, or beside it where the checkout cannot hold a link."""
     inside = Path(__file__).parents[1] / "model_zoo" / "configs"
     return inside if inside.is_dir() else Path(__file__).parents[2] / "configs"

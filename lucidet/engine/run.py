@@ -11,6 +11,7 @@ from torch import nn
 
 from lucidet.checkpoint import DetectionCheckpointer
 from lucidet.config import CfgNode, get_cfg
+from lucidet.config.names import find_config
 from lucidet.engine.setup import default_setup
 from lucidet.engine.trainer import DefaultTrainer
 from lucidet.evaluation import verify_results
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 def setup(args: argparse.Namespace) -> CfgNode:
     """Return the frozen config of a command line, with output folder and loggers prepared."""
     cfg = get_cfg()
+    args.config_file = find_config(args.config_file)
     if args.config_file:
         cfg.merge_from_file(args.config_file)
     cfg.merge_from_list(args.opts)

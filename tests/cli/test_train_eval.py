@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lucidet.cli.arguments import split_words
 from tests.cli.test_main import lucidet
 
 ROOT = Path(__file__).parents[2]
@@ -58,3 +59,39 @@ def test_the_demo_runs_from_anywhere_and_trains_once(tmp_path):
     assert "lucidet eval --config-file" in second.stdout
     assert list((tmp_path / "demo" / "predictions").glob("*.jpg"))
     assert (tmp_path / "demo" / "faster_rcnn_R_18_FPN" / "config.yaml").is_file()
+
+
+def test_config_files_are_named_in_three_ways():
+    """``FILE.yaml``, ``--config-file NAME`` and ``KEY=VALUE``, in any order with options."""
+    parsed = [
+        ["retinanet_R_50_FPN_1x.yaml", "SOLVER.MAX_ITER=40", "SEED", "1"],
+        ["retinanet_R_50_FPN_1x.yaml", "SOLVER.MAX_ITER", "40", "SEED=1"],
+    ]
+    for words in parsed:
+        expected = ["SOLVER.MAX_ITER", "40", "SEED", "1"]
+        assert split_words(words) == ("retinanet_R_50_FPN_1x.yaml", expected)
+    assert split_words([]) == ("", [])
+    assert split_words(["SEED", "1"]) == ("", ["SEED", "1"])
+    shown = [
+        lucidet("config", "show", *words).stdout
+        for words in (
+            ("--config-file", "COCO-Detection/retinanet_R_50_FPN_1x.yaml", "SOLVER.MAX_ITER", "7"),
+            ("retinanet_R_50_FPN_1x", "SOLVER.MAX_ITER=7"),
+        )
+    ]
+    assert "SOLVER.MAX_ITER: 7" in shown[0]
+    assert shown[0] == shown[1]
+
+
+@pytest.mark.slow
+def test_one_command_trains_on_a_dataset(tiny_dataset, monkeypatch):
+    monkeypatch.chdir(tiny_dataset)
+    data = {"LUCIDET_DATASETS": str(tiny_dataset)}
+    small = ("MODEL.RESNETS.STEM_OUT_CHANNELS=8", "MODEL.RESNETS.RES2_OUT_CHANNELS=8")
+    words = ("--data", "shapes", "--model", "retinanet_R_18_FPN", "--size", "64", *small)
+    done = lucidet("train", *words, "--batch", "2", "SOLVER.MAX_ITER", "2", **data)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "random weights" in done.stdout
+    folder = tiny_dataset / "output" / "shapes_retinanet_R_18_FPN"
+    assert (folder / "model_final.pth").is_file()
+    assert "MAX_ITER: 2\n" in (folder / "config.yaml").read_text()

@@ -1,4 +1,4 @@
-"""From a dataset and the name of a model to a whole config: what ``lucidet train --data`` chooses."""
+"""From a dataset and a model's name to a whole config: what ``lucidet train --data`` chooses."""
 
 from lucidet.engine.recipe.facts import DataFacts, read_facts
 from lucidet.engine.recipe.plan import Plan, Request

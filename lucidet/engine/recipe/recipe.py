@@ -141,7 +141,7 @@ def choose_schedule(plan: Plan, request: Request, facts: DataFacts) -> None:
         shape = {"WarmupCosineLR": "cosine"}.get(solver.LR_SCHEDULER_NAME, solver.LR_SCHEDULER_NAME)
     plan.say(
         "schedule",
-        f"{epochs:g} epochs ({why}) = {iterations} iterations; {shape}; warm-up {warm_up}",
+        f"{epochs:.3g} epochs ({why}) = {iterations} iterations; {shape}; warm-up {warm_up}",
     )
 
 

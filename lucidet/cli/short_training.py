@@ -1,0 +1,82 @@
+"""``lucidet train --data SPEC --model NAME``: write the whole config, and say what was chosen."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from lucidet.checkpoint.reading import local_weights_path
+from lucidet.cli.data_option import names_of_data
+from lucidet.config import CfgNode, get_cfg
+from lucidet.config.checks import check_supported
+from lucidet.config.names import find_config
+from lucidet.engine.recipe import Plan, Request, plan_training, read_facts
+from lucidet.engine.setup import CONFIG_FILE, require_writable
+from lucidet.utils.logger import setup_logger
+
+__all__ = ["write_config"]
+
+DEFAULT_MODEL = "faster_rcnn_R_18_FPN"
+OUTPUT = "output"
+
+
+def write_config(args: argparse.Namespace, overrides: Sequence[str]) -> str:
+    """Return the path of the config that the recipe has written into OUTPUT_DIR.
+
+    Raises:
+        ValueError, FileNotFoundError: no such model, data or weights.
+    """
+    setup_logger()
+    name = args.model or args.config_file or DEFAULT_MODEL
+    cfg = get_cfg()
+    cfg.merge_from_file(find_config(name))
+    train, test = names_of_data(args.data, args.val)
+    facts = read_facts(train or cfg.DATASETS.TRAIN, test if train else test or cfg.DATASETS.TEST)
+    model = Path(name).stem
+    request = Request(
+        model=model,
+        epochs=args.epochs,
+        batch=args.batch,
+        size=args.size,
+        weights=args.weights,
+        processes=max(1, args.num_gpus) * args.num_machines,
+    )
+    plan = plan_training(cfg, request, facts, overrides)
+    check_supported(cfg)
+    _require_weights(cfg)
+    folder = _output_folder(plan, args, facts.train[0], model)
+    require_writable(folder)
+    path = folder / CONFIG_FILE
+    path.write_text(cfg.dump(), encoding="utf-8")
+    plan.say("config", f"{path}: lucidet train --config-file {path} does the same again")
+    print(f"{model} on {', '.join(args.data or facts.train)}\n{plan.text()}", flush=True)
+    return str(path)
+
+
+def _require_weights(cfg: CfgNode) -> None:
+    if not cfg.MODEL.WEIGHTS:
+        return
+    try:
+        local_weights_path(cfg.MODEL.WEIGHTS)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error}\nTo go on without them: --weights none trains from random weights, which "
+            f"takes longer and more images; --model {DEFAULT_MODEL} is made for that"
+        ) from error
+
+
+def _output_folder(plan: Plan, args: argparse.Namespace, data: str, model: str) -> Path:
+    """Return OUTPUT_DIR: as set, else a new folder below output/, or with --resume the newest."""
+    if plan.is_explicit("OUTPUT_DIR"):
+        return Path(plan.cfg.OUTPUT_DIR)
+    first = args.data[0] if args.data else data
+    words = re.sub(r"[^A-Za-z0-9]+", "_", Path(first.rstrip("/\\")).stem).strip("_") or "data"
+    stem, number = f"{words}_{model}", 1
+    folder = Path(OUTPUT, stem)
+    while (Path(OUTPUT, f"{stem}_{number + 1}") if args.resume else folder).exists():
+        number += 1
+        folder = Path(OUTPUT, f"{stem}_{number}")
+    plan.set("OUTPUT_DIR", folder.as_posix())
+    return folder
