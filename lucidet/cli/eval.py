@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lucidet.cli import train
-from lucidet.cli.arguments import add_config_arguments, add_launch_arguments, add_words
+from lucidet.cli.arguments import add_config_arguments, add_launch_arguments, add_words, split_words
+from lucidet.cli.train import start
 
 
 def add_parser(subparsers: Any) -> None:
@@ -23,4 +23,9 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    return train.run(args)
+    config_file, args.opts = split_words([*args.opts, *args.rest])
+    args.config_file = args.config_file or config_file
+    if args.weights is not None:
+        args.opts += ["MODEL.WEIGHTS", args.weights]
+    start(args)
+    return 0

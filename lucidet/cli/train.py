@@ -59,12 +59,8 @@ def run(args: argparse.Namespace) -> int:
         from lucidet.cli.short_training import write_config
 
         args.config_file, args.opts = write_config(args, args.opts), []
-    else:
-        from lucidet.config.names import find_config
-
-        args.config_file = find_config(args.config_file)
-        if args.weights is not None:
-            args.opts += ["MODEL.WEIGHTS", args.weights]
+    elif args.weights is not None:
+        args.opts += ["MODEL.WEIGHTS", args.weights]
     start(args)
     return 0
 
