@@ -19,6 +19,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from lucidet.utils.cache_folder import cache_folder
+
 __all__ = ["cache_folder", "cached_path", "fetch", "is_offline", "sha256_of"]
 
 _CHUNK = 1 << 20
@@ -28,11 +30,6 @@ _PARTIAL_CONTENT, _RANGE_NOT_SATISFIABLE = 206, 416
 _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8})\.(?:pth|pt|safetensors)")
 
 logger = logging.getLogger("lucidet.checkpoint")
-
-
-def cache_folder() -> Path:
-    """Return the folder for fetched files."""
-    return Path(os.environ.get("LUCIDET_CACHE") or Path.home() / ".cache" / "lucidet")
 
 
 def is_offline() -> bool:

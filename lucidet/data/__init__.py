@@ -17,6 +17,7 @@ from lucidet.data.common import (
     ToIterableDataset,
 )
 from lucidet.data.dataset_mapper import DatasetMapper
+from lucidet.data.specification import SpecificationError, dataset_names
 
 __all__ = [
     "AspectRatioGroupedDataset",
@@ -26,10 +27,12 @@ __all__ = [
     "MapDataset",
     "Metadata",
     "MetadataCatalog",
+    "SpecificationError",
     "ToIterableDataset",
     "build_batch_data_loader",
     "build_detection_test_loader",
     "build_detection_train_loader",
+    "dataset_names",
     "datasets",
     "get_detection_dataset_dicts",
     "load_proposals_into_dataset",

@@ -19,8 +19,9 @@ def _unknown(kind: str, name: object, known: list[str]) -> UnknownNameError:
     hint = f"; did you mean {close[0]!r}?" if close else "."
     names = ", ".join(sorted(known)) or "none"
     return UnknownNameError(
-        f"unknown {kind} {name!r}{hint} Registered: {names}. Your own: register_coco_instances"
-        "(name, {}, json_file, image_root) before it is used"
+        f"unknown {kind} {name!r}{hint} Registered: {names}. Your own: the path of its folder or file"
+        ", which does not exist here; or register_coco_instances(name, {}, json_file, image_root) "
+        "before it is used"
     )
 
 
@@ -32,6 +33,9 @@ class _DatasetCatalog(UserDict):
     >>> len(catalog.get("two_empty_images"))
     2
     """
+
+    #: name -> registered name of a dataset specification; see `lucidet.data.specification`
+    find: Callable[[str], str | None] | None = None
 
     def register(self, name: str, func: Callable[[], list[dict[str, Any]]]) -> None:
         """Add a data set.
@@ -62,7 +66,10 @@ class _DatasetCatalog(UserDict):
             UnknownNameError: (a KeyError) no such data set.
         """
         if name not in self.data:
-            raise _unknown("data set", name, list(self.data))
+            found = self.find(name) if self.find is not None else None
+            if found is None:
+                raise _unknown("data set", name, list(self.data))
+            name = found
         return self.data[name]()
 
     def list(self) -> list[str]:
@@ -161,11 +168,16 @@ class Metadata:
 class _MetadataCatalog(UserDict):
     """Name -> :class:`Metadata`, made empty at the first look."""
 
+    find: Callable[[str], str | None] | None = None
+
     def get(self, name: str) -> Metadata:  # type: ignore[override]
         """Return the metadata of `name`; makes an empty one if there is none."""
         if not name:
             raise ValueError("a data set's name must not be empty")
         if name not in self.data:
+            found = self.find(name) if self.find is not None else None
+            if found is not None:
+                return self.get(found)
             self.data[name] = Metadata(name=name)
         return self.data[name]
 

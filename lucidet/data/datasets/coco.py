@@ -68,12 +68,33 @@ def load_coco_json(
     id_map = None
     if dataset_name is not None:
         id_map = _register_categories(content["categories"], dataset_name)
+    report = BoxReport(str(json_file))
+    records = coco_records(content, image_root, id_map, report, extra_annotation_keys or ())
+    report.log()
+    logger.info("loaded %d images in COCO format from %s", len(records), json_file)
+    return records
+
+
+def coco_records(
+    content: dict[str, Any],
+    image_root: str | os.PathLike[str],
+    id_map: dict[int, int] | None,
+    report: BoxReport,
+    extra_annotation_keys: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    """Return the records of a COCO file's checked content; see :func:`load_coco_json`.
+
+    Args:
+        content: of `read_coco`.
+        image_root: folder that ``file_name`` of the images is relative to.
+        id_map: category id -> class; None keeps the file's ids.
+        report: notes boxes that are left out or clipped.
+        extra_annotation_keys: further keys to take over.
+    """
     annotations_of = defaultdict(list)
     for annotation in content["annotations"]:
         annotations_of[annotation["image_id"]].append(annotation)
-
-    kept_keys = (*_KEPT_KEYS, *(extra_annotation_keys or ()))
-    report = BoxReport(str(json_file))
+    kept_keys = (*_KEPT_KEYS, *extra_annotation_keys)
     records = []
     for image in sorted(content["images"], key=lambda entry: entry["id"]):
         record: dict[str, Any] = {
@@ -87,8 +108,6 @@ def load_coco_json(
             if _is_usable(annotation, record, report)
         ]
         records.append(record)
-    report.log()
-    logger.info("loaded %d images in COCO format from %s", len(records), json_file)
     return records
 
 

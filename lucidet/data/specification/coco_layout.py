@@ -1,0 +1,205 @@
+"""COCO JSON: beside its images, above them, or one in each of train/, valid/ and test/."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from lucidet.data.datasets.coco import coco_records
+from lucidet.data.datasets.coco_json import BoxReport, read_coco
+from lucidet.data.specification.image_folder import ImageFolder
+from lucidet.data.specification.layout import SPLIT_WORDS, WHOLE, Layout, split_word
+from lucidet.data.specification.reading import Reading, Report, SpecificationError
+
+ROBOFLOW = "_annotations.coco.json"
+#: other tasks' files beside instances_*.json in COCO's own folder
+_OTHER_TASKS = ("person_keypoints_", "captions_", "stuff_", "panoptic_", "image_info_")
+_PROBED = 50  # names that decide which folder holds the images
+
+
+def looks_like_coco(path: Path) -> bool:
+    """Whether a JSON file's head has the sections of COCO's layout."""
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+        file.seek(max(0, path.stat().st_size - (1 << 16)))
+        text = (head + file.read()).replace(b"\0", b"").decode("latin-1")
+    return text.lstrip("\ufeffÿþï»¿ \r\n\t").startswith("{") and (
+        ('"images"' in text and ('"annotations"' in text or '"categories"' in text))
+        or ('"categories"' in text and '"annotations"' in text)
+    )
+
+
+def recognise(folder: Path, images: Path | None = None) -> Layout | None:
+    """Return the layout of a folder that holds COCO files; None if it holds none.
+
+    Raises:
+        SpecificationError: several files, and nothing says which is for what.
+    """
+    exports = {
+        SPLIT_WORDS[child.name.lower()]: child / ROBOFLOW
+        for child in sorted(folder.iterdir())
+        if child.name.lower() in SPLIT_WORDS and (child / ROBOFLOW).is_file()
+    }
+    if exports:
+        splits = {s: partial(read, file, file.parent) for s, file in exports.items()}
+        return Layout("coco", folder, f"folders with {ROBOFLOW} (Roboflow)", splits)
+    if (folder / ROBOFLOW).is_file():
+        return from_file(folder / ROBOFLOW, images)
+    files = _candidates(folder)
+    if not files:
+        return None
+    if len(files) == 1:
+        found = from_file(files[0], images, folder)
+        found.path = folder
+        return found
+    by_split: dict[str, list[Path]] = {}
+    for file in files:
+        by_split.setdefault(split_word(file.stem) or file.stem, []).append(file)
+    doubled = [s for s, own in by_split.items() if len(own) > 1 or s not in SPLIT_WORDS.values()]
+    if doubled:
+        names = ", ".join(str(f.relative_to(folder)) for f in files[:8])
+        raise SpecificationError(
+            f"{folder}: {len(files)} COCO files ({names}), and their names do not say which is for "
+            f"training and which for validation. Name one: coco:{files[0]}@IMAGES"
+        )
+    splits = {
+        s: partial(read, own[0], images or image_root(own[0], folder))
+        for s, own in by_split.items()
+    }
+    return Layout("coco", folder, "COCO JSON, one file for each split", splits, images)
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """Return the COCO files of a folder: in it, or in ``annotations/`` below it."""
+    places = [folder]
+    places += [p for p in sorted(folder.iterdir()) if p.is_dir() and p.name.lower() in _PLACES]
+    files = [f for place in places for f in sorted(place.glob("*.json")) if looks_like_coco(f)]
+    instances = [f for f in files if f.name.startswith("instances_")]
+    return instances or [f for f in files if not f.name.startswith(_OTHER_TASKS)]
+
+
+_PLACES = ("annotations", "annotation", "labels", "json")
+
+
+def from_file(path: Path, images: Path | None = None, top: Path | None = None) -> Layout:
+    """Return the layout of one COCO file.
+
+    Args:
+        path: the file.
+        images: folder of its images; looked for without it.
+        top: no folder above this one is looked into.
+    """
+    root = images or image_root(path, top)
+    return Layout("coco", path, "COCO JSON", {WHOLE: partial(read, path, root)}, images)
+
+
+def image_root(json_file: Path, top: Path | None = None) -> Path:
+    """Return the folder that most of a COCO file's image names are relative to.
+
+    Looked at: the file's own folder, the one above, and in each ``images``, the split's name
+    (``train2017``), and both together.
+    """
+    names = [str(entry.get("file_name", "")) for entry in _content(json_file)["images"][:_PROBED]]
+    bases = [json_file.parent]
+    if top is None or json_file.parent != top:
+        bases.append(json_file.parent.parent)
+    split = split_word(json_file.stem)
+    inside = ["", "images", "Images", "JPEGImages", "imgs", "img", "data"]
+    tokens = [json_file.stem, json_file.stem.rpartition("_")[2], *(_folders_of(split))]
+    inside += [t for token in tokens for t in (token, f"images/{token}")]
+    candidates = list(dict.fromkeys(base / part for base in bases for part in inside))
+    best, most = bases[0], 0
+    for folder in candidates:
+        if folder.is_dir():
+            hits = sum((folder / name.replace("\\", "/")).is_file() for name in names)
+            if hits > most:
+                best, most = folder, hits
+    if most == 0:  # names with lost folders, other suffixes: the image folder's index finds them
+        below = [b / part for b in bases for part in inside[1:] if (b / part).is_dir()]
+        best = below[0] if below else bases[0]
+    return best
+
+
+def _folders_of(split: str | None) -> list[str]:
+    return [word for word, meant in SPLIT_WORDS.items() if meant == split]
+
+
+@lru_cache(maxsize=4)
+def _parsed(path: str, changed: int, size: int) -> dict[str, Any]:
+    return read_coco(path)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Return a file's checked content; kept for the next call unless the file changes."""
+    status = os.stat(path)
+    return _parsed(str(path), status.st_mtime_ns, status.st_size)
+
+
+def read(json_file: Path, root: Path) -> Reading:
+    """Read a COCO file, and match its image names with the files below `root`."""
+    content = _content(json_file)
+    report = Report()
+    categories = sorted(content["categories"], key=lambda entry: entry["id"])
+    categories = _without_supercategory(categories, content["annotations"], report)
+    names = [str(entry["name"]).strip() for entry in categories]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        ids = [entry["id"] for entry in categories if str(entry["name"]).strip() in twice]
+        raise SpecificationError(
+            f"{json_file}: categories {ids} share the name {twice[0]!r}; classes are matched by "
+            f"name, so each needs its own. All names: {names}"
+        )
+    id_map = {entry["id"]: k for k, entry in enumerate(categories)}
+    boxes = BoxReport(str(json_file))
+    records = coco_records(content, "", id_map, boxes)
+    for reason, examples in boxes.dropped.items():
+        report.dropped[f"boxes {reason} are left out"] = examples
+    if boxes.cut:
+        report.mended["boxes that reach over their image are clipped"] = boxes.cut
+    found = _with_files(records, ImageFolder(root), report)
+    if not found and records:
+        raise SpecificationError(
+            f"{json_file}: none of its {len(records)} images is in {root}, for example "
+            f"{records[0]['file_name']!r}. Name the folder: coco:{json_file}@IMAGES"
+        )
+    as_on_disk = len(found) == len(content["images"]) and len(names) == len(content["categories"])
+    return Reading(names, found, True, report, id_map, json_file if as_on_disk else None)
+
+
+def _with_files(
+    records: list[dict[str, Any]], folder: ImageFolder, report: Report
+) -> list[dict[str, Any]]:
+    """Return the records whose image is there, with its path and size."""
+    kept = []
+    for record in records:
+        name = str(record["file_name"])
+        path = folder.find(name)
+        if path is None:
+            report.drop(folder.reason_missing(name), f"image {record['image_id']}: {name}")
+            continue
+        record["file_name"] = str(path)
+        if not record.get("width") or not record.get("height"):
+            size = folder.size(path, report)
+            if size is None:
+                continue
+            record["width"], record["height"] = size
+        kept.append(record)
+    return kept
+
+
+def _without_supercategory(
+    categories: list[dict[str, Any]], annotations: list[dict[str, Any]], report: Report
+) -> list[dict[str, Any]]:
+    """Leave out the category that Roboflow adds: the project's name, parent of all, no boxes."""
+    for entry in categories:
+        others = [c for c in categories if c is not entry]
+        is_parent = bool(others) and all(c.get("supercategory") == entry["name"] for c in others)
+        if is_parent and not any(a["category_id"] == entry["id"] for a in annotations):
+            report.note(
+                f"category {entry['id']} {entry['name']!r} only groups the others (Roboflow) and "
+                "is no class"
+            )
+            return others
+    return categories
