@@ -30,6 +30,7 @@ from lucidet.data.samplers import (
     RepeatFactorTrainingSampler,
     TrainingSampler,
 )
+from lucidet.data.specification import dataset_names
 from lucidet.utils.comm import get_rank, get_world_size
 from lucidet.utils.env import seed_all_rng
 
@@ -216,7 +217,8 @@ def _train_loader_from_config(
 ) -> dict[str, Any]:
     if dataset is None:
         dataset = get_detection_dataset_dicts(
-            cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+            dataset_names(cfg.DATASETS.TRAIN, "train"),
+            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
         )
     return {
         "dataset": dataset,

@@ -19,9 +19,9 @@ def _unknown(kind: str, name: object, known: list[str]) -> UnknownNameError:
     hint = f"; did you mean {close[0]!r}?" if close else "."
     names = ", ".join(sorted(known)) or "none"
     return UnknownNameError(
-        f"unknown {kind} {name!r}{hint} Registered: {names}. Your own: the path of its folder or file"
-        ", which does not exist here; or register_coco_instances(name, {}, json_file, image_root) "
-        "before it is used"
+        f"unknown {kind} {name!r}{hint} Registered: {names}. Your own: the path of its folder or "
+        "file, which does not exist here; or register_coco_instances(name, {}, json_file, "
+        "image_root) before it is used"
     )
 
 

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from lucidet.data import MetadataCatalog
+from lucidet.data import DatasetCatalog, MetadataCatalog, dataset_names
+from lucidet.data.specification import connect, is_specification
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,27 @@ SHOWN_CLASSES = 5
 _READ_ELSEWHERE = ("MODEL.WEIGHTS", "VERSION", "SEED", "CUDNN_BENCHMARK")
 
 
+def connect_datasets(cfg: Any) -> None:
+    """Read the specifications in DATASETS.TRAIN and DATASETS.TEST, with one class list for all.
+
+    Training data that are not on this machine are passed over: they may not be needed.
+
+    Raises:
+        ValueError: a specification is not understood, or a test dataset has a class that the
+            training data lack.
+    """
+    train = []
+    for name in cfg.DATASETS.TRAIN:
+        if name not in DatasetCatalog.list():
+            train += [name] if is_specification(name) else []
+            continue
+        # a base config may name data of other classes than the model's
+        names, key = MetadataCatalog.get(name).get("thing_classes", None), _num_classes_key(cfg)
+        if names and key and len(names) == _num_classes(cfg, key):
+            train.append(name)
+    connect([] if cfg.MODEL.CLASS_MAP else train, cfg.DATASETS.TEST)
+
+
 def check_classes_of_training_data(cfg: Any) -> None:
     """Compare the model's classes with those of each training data set.
 
@@ -33,7 +55,7 @@ def check_classes_of_training_data(cfg: Any) -> None:
     key = num_classes_key(cfg)
     if key is None:
         return
-    for name in cfg.DATASETS.TRAIN:
+    for name in dataset_names(cfg.DATASETS.TRAIN, "train"):
         # known once the annotations have been read
         names = MetadataCatalog.get(name).get("thing_classes", None)
         if names is None:

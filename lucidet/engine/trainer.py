@@ -23,6 +23,7 @@ from lucidet.data import (
     MetadataCatalog,
     build_detection_test_loader,
     build_detection_train_loader,
+    dataset_names,
 )
 from lucidet.data.detection_utils import build_augmentation
 from lucidet.engine import hooks
@@ -30,6 +31,7 @@ from lucidet.engine.acceleration import CompiledParts, wants_channels_last
 from lucidet.engine.checks import (
     check_classes_of_test_data,
     check_classes_of_training_data,
+    connect_datasets,
     report_unread_keys,
 )
 from lucidet.engine.effective_config import amp_precision, for_one_batch, scale_to_processes
@@ -96,6 +98,7 @@ class DefaultTrainer(TrainerBase):
             logger.info("Effective values:\n%s", table)
         self.cfg = cfg = scaled
 
+        connect_datasets(cfg)
         model = self.build_model(cfg)
         device = torch.device(cfg.MODEL.DEVICE)
         if wants_channels_last(cfg.SOLVER.CHANNELS_LAST, device, cfg.SOLVER.AMP.ENABLED):
@@ -361,7 +364,8 @@ class DefaultTrainer(TrainerBase):
         Returns:
             ``{task: {metric: value}}``; by data set's name, where there are several.
         """
-        names = list(cfg.DATASETS.TEST)
+        connect_datasets(cfg)
+        names = dataset_names(cfg.DATASETS.TEST)
         if isinstance(evaluators, DatasetEvaluator):
             evaluators = [evaluators]
         if evaluators is not None and len(evaluators) != len(names):

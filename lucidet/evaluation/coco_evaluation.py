@@ -90,7 +90,8 @@ class COCOEvaluator(DatasetEvaluator):
         self._use_fast_impl = use_fast_impl
         self._dataset_name = dataset_name
         self._metadata = MetadataCatalog.get(dataset_name)
-        path = _json_path(dataset_name, self._metadata, output_dir, allow_cached_coco)
+        # a specification's dataset has a name without slashes
+        path = _json_path(self._metadata.name, self._metadata, output_dir, allow_cached_coco)
         self._truth = CocoTruth(_read_json(path), path)
         self._class_to_id = _class_to_category_id(self._metadata, self._truth)
         self._predictions: list[dict[str, Any]] = []

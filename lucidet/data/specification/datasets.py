@@ -152,9 +152,9 @@ def part_of(item: Item, role: str, divide: bool) -> Part:
     file = None
     if split == ALL:
         reading = _joined([_read(item.source, name) for name in layout.splits])
-    elif split in layout.splits and not (split == TRAIN and _undivided(layout)):
-        reading = _read(item.source, split)
-    elif split in layout.hidden:
+    elif split in layout.hidden or (
+        split in layout.splits and not (split == TRAIN and _undivided(layout))
+    ):
         reading = _read(item.source, split)
     else:
         whole = _read(item.source, next(iter(layout.splits)))
@@ -211,9 +211,7 @@ def _joined(readings: Sequence[Reading]) -> Reading:
             if record["file_name"] in seen:
                 continue
             seen.add(record["file_name"])
-            entries = [
-                {**a, "category_id": order[a["category_id"]]} for a in record["annotations"]
-            ]
+            entries = [{**a, "category_id": order[a["category_id"]]} for a in record["annotations"]]
             records.append({**record, "annotations": entries})
     return Reading(classes, records, all(reading.declared for reading in readings), report)
 
@@ -258,7 +256,7 @@ def check_classes(dataset: str, parts: Sequence[Part], classes: Sequence[str], s
 
 
 def base_name(items: Sequence[Item]) -> str:
-    """Return a readable name of sources, without their split: ``bccd``, ``coco_instances+cells``."""
+    """Return a readable name of sources, without their split: ``bccd``, ``coco+cells``."""
     return "+".join(dict.fromkeys(_one_name(item) for item in items))
 
 

@@ -12,9 +12,10 @@ from PIL import Image
 from lucidet.data.specification.reading import Report
 from lucidet.data.specification.text_files import name_forms
 
-IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .bmp .dib .tif .tiff .webp .ppm .pgm .pbm .pnm .gif .avif .jp2".split()
-)
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".ppm",
+    ".pgm", ".pbm", ".pnm", ".gif", ".avif", ".jp2",
+)  # fmt: skip
 _ORIENTATION = 0x0112
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lucidet.data.specification.reading import SpecificationError
 from lucidet.data.specification.text_files import name_forms
+from lucidet.utils.registry import nearest_names
 
 KINDS = ("coco", "voc", "yolo", "cvat", "csv")
 FORMS = (
@@ -80,7 +81,7 @@ def _parse_text(text: str, registered: Sequence[str]) -> list[Item]:
     for part in parts:
         item = _parse_item(part, registered) if part else None
         if item is None:
-            raise SpecificationError(_not_found(part or text))
+            raise SpecificationError(_not_found(part or text, registered))
         items.append(item)
     return items
 
@@ -90,6 +91,7 @@ def _parse_item(text: str, registered: Sequence[str]) -> Item | None:
     text = text.strip()
     if text in registered:
         return Item(None, name=text)
+    lacking: tuple[str, Path] | None = None
     for kind, rest in _with_kind(text):
         for path_text, split in _with_split(rest):
             path = existing(path_text)
@@ -99,12 +101,14 @@ def _parse_item(text: str, registered: Sequence[str]) -> Item | None:
             path = existing(before) if at else None
             if path is not None:
                 images = existing(after) or existing(os.path.join(_folder_of(path), after))
-                if images is None or not images.is_dir():
-                    raise SpecificationError(
-                        f"{text}: the image folder {after!r} does not exist, neither here nor "
-                        f"beside {path}"
-                    )
-                return Item(path, kind, images, split)
+                if images is not None and images.is_dir():
+                    return Item(path, kind, images, split)
+                lacking = lacking or (after, path)
+    if lacking:
+        raise SpecificationError(
+            f"{text}: the image folder {lacking[0]!r} does not exist, neither here nor beside "
+            f"{lacking[1]}"
+        )
     return None
 
 
@@ -141,7 +145,13 @@ def existing(text: str) -> Path | None:
     return None
 
 
-def _not_found(text: str) -> str:
+def _not_found(text: str, registered: Sequence[str]) -> str:
+    near = nearest_names(text, registered)
+    if near:
+        return (
+            f"{text!r} is no registered dataset, file or folder; did you mean {near[0]!r}? "
+            f"Registered: {', '.join(sorted(registered))}"
+        )
     kind, colon, rest = text.partition(":")
     path = os.path.expanduser(rest if colon and kind.lower() in KINDS else text)
     folder = Path(os.path.abspath(path)).parent

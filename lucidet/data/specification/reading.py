@@ -65,8 +65,8 @@ class Report:
 
     def log(self, name: str) -> None:
         """Log the sentences: what was dropped or changed as a warning, notes as information."""
-        for why, examples in self._cases():
-            logger.warning("%s: %s %s; for example %s", name, _counted(examples), why, _some(examples))
+        for why, cases in self._cases():
+            logger.warning("%s: %s %s; for example %s", name, _counted(cases), why, _some(cases))
         for text in self.notes:
             logger.info("%s: %s", name, text)
 

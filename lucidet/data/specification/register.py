@@ -21,7 +21,6 @@ from lucidet.data.specification.layout import ALL, SPLIT_WORDS, TEST, TRAIN, VAL
 from lucidet.data.specification.parse import Item, parse
 from lucidet.data.specification.reading import SpecificationError
 
-
 Spec: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
 
 #: registered name -> the dataset
@@ -63,9 +62,7 @@ def resolve(
     return names
 
 
-def dataset_names(
-    spec: Spec, split: str = VAL, classes: Sequence[str] | None = None
-) -> list[str]:
+def dataset_names(spec: Spec, split: str = VAL, classes: Sequence[str] | None = None) -> list[str]:
     """Return registered names for what stands in ``DATASETS.TRAIN`` or ``DATASETS.TEST``.
 
     Registered names are returned as they are. Each specification is registered; one that names a
@@ -201,9 +198,7 @@ def _training_classes(items: Sequence[Item]) -> list[str] | None:
     return union([part.reading.classes for part in parts])
 
 
-def _register(
-    items: Sequence[Item], role: str, classes: Sequence[str] | None, divide: bool
-) -> str:
+def _register(items: Sequence[Item], role: str, classes: Sequence[str] | None, divide: bool) -> str:
     parts = _parts(items, role, divide)
     split = parts[0].item.split if len({p.item.split for p in parts}) == 1 else role
     name = base_name(items) + (f"_{split}" if split not in ("", ALL) else "")

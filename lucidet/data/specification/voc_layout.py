@@ -144,7 +144,7 @@ def read_list(folder: Path, xml_folder: Path, images: Path, list_file: Path) -> 
 
 
 def _listed_name(line: str, xml_folder: Path) -> Path | None:
-    """Return the XML file of a line: ``name``, ``name.jpg``, ``name 1`` (lists of single classes)."""
+    """Return the XML file of a line: ``name``, ``name.jpg``, ``name 1`` (of a class's list)."""
     words = line.rsplit(maxsplit=1)
     for text in (line, words[0] if words[1:] and words[1] in ("1", "0", "-1") else line):
         for stem in (text, os.path.splitext(text)[0], Path(text).stem):

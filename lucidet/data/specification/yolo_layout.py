@@ -94,7 +94,8 @@ def _names(content: dict[str, Any], path: Path) -> list[str]:
             raise SpecificationError(f"{path}: the keys of `names` must be numbers") from error
         if sorted(numbered) != list(range(len(numbered))):
             raise SpecificationError(
-                f"{path}: the keys of `names` must be 0..{len(numbered) - 1}, got {sorted(numbered)}"
+                f"{path}: the keys of `names` must be 0..{len(numbered) - 1}, "
+                f"got {sorted(numbered)}"
             )
         found = [numbered[k] for k in range(len(numbered))]
     elif isinstance(names, (list, tuple)):
@@ -305,5 +306,3 @@ def _read_line(
     corners = [v * size[i % 2] for i, v in enumerate(shares)]
     box = checked_box(corners, size, report, where)
     return None if box is None else annotation(names[int(number)], box)
-
-
