@@ -55,7 +55,7 @@ def test_voc_flat_folders_are_divided(tmp_path):
     parts = {role: DatasetCatalog.get(name) for role, name in names.items()}
     stems = {role: [Path(r["file_name"]).stem for r in own] for role, own in parts.items()}
     assert sorted(stems["train"] + stems["val"]) == [f"img_{n}" for n in range(COUNT)]
-    assert stems["train"] and stems["val"]
+    assert all(stems.values())
     check(names["train"], [int(s[-1]) for s in stems["train"]])
 
 
