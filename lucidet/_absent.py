@@ -1,13 +1,105 @@
 """Names of detectron2 that lucidet has no use for: they import, and using one says why not.
 
-Programs for boxes often name parts for masks or keypoints among their imports.
+Programs for boxes often name parts for masks or keypoints among their imports. :data:`GROUPS` is
+the whole list; the module where detectron2 has a name says ``Name = absent("Name")``.
 """
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-__all__ = ["absent"]
+__all__ = ["GROUPS", "absent"]
+
+
+class Group(NamedTuple):
+    """Names that are absent for one reason.
+
+    Attributes:
+        purpose: what they are for.
+        names: detectron2's.
+        instead: what to do, for the end of the message.
+    """
+
+    purpose: str
+    names: tuple[str, ...]
+    instead: str = ""
+
+
+GROUPS = (
+    Group(
+        "masks",
+        (
+            "BaseMaskRCNNHead",
+            "BitMasks",
+            "CityscapesInstanceEvaluator",
+            "GenericMask",
+            "MaskRCNNConvUpsampleHead",
+            "PolygonMasks",
+            "ROIMasks",
+            "mask_rcnn_inference",
+            "mask_rcnn_loss",
+            "paste_masks_in_image",
+            "polygons_to_bitmask",
+        ),
+    ),
+    Group(
+        "keypoints",
+        (
+            "BaseKeypointRCNNHead",
+            "KRCNNConvDeconvUpsampleHead",
+            "Keypoints",
+            "create_keypoint_hflip_indices",
+            "filter_images_with_few_keypoints",
+            "heatmaps_to_keypoints",
+            "keypoint_rcnn_inference",
+            "keypoint_rcnn_loss",
+            "transform_keypoint_annotations",
+        ),
+    ),
+    Group(
+        "semantic segmentation",
+        (
+            "ASPP",
+            "CityscapesSemSegEvaluator",
+            "SemSegEvaluator",
+            "SemanticSegmentor",
+            "build_sem_seg_head",
+            "load_sem_seg",
+        ),
+    ),
+    Group(
+        "panoptic segmentation",
+        ("COCOPanopticEvaluator", "PanopticFPN", "register_coco_panoptic_separated"),
+    ),
+    Group(
+        "rotated boxes",
+        ("ROIAlignRotated", "RROIHeads", "RRPN", "RotatedCOCOEvaluator", "roi_align_rotated"),
+    ),
+    Group(
+        "LVIS",
+        ("get_lvis_instances_meta", "load_lvis_json", "register_lvis_instances"),
+        "load_coco_json reads its boxes",
+    ),
+    Group("LVIS", ("LVISEvaluator",), "evaluate its JSON with COCOEvaluator"),
+    Group("the federated loss of LVIS", ("get_fed_loss_cls_weights",)),
+    Group("proposals from files", ("load_proposals_into_dataset", "transform_proposals")),
+    Group(
+        "lazy configs",
+        ("LazyCall", "LazyConfig", "instantiate"),
+        "write the config as YAML, or build the model in Python",
+    ),
+    Group(
+        "lazy configs",
+        ("MViT", "SimpleFeaturePyramid", "SwinTransformer", "ViT"),
+        "MODEL.BACKBONE.NAME 'build_timm_fpn_backbone' builds such backbones",
+    ),
+    Group("lazy configs", ("get_vit_lr_decay_rate",)),
+    Group(
+        "detectron2 before 0.4",
+        ("FastRCNNOutputs",),
+        "FastRCNNOutputLayers.losses and .inference do what its methods did",
+    ),
+)
 
 
 class _Absent(type):
@@ -22,10 +114,10 @@ class _Absent(type):
         raise AttributeError(f"no {name!r}: {cls.reason}")
 
 
-def absent(name: str, purpose: str, instead: str = "") -> Any:
+def absent(name: str) -> Any:
     """Return what stands for `name`: a class to import, subclass and ask for with isinstance.
 
-    >>> BitMasks = absent("BitMasks", "masks")
+    >>> BitMasks = absent("BitMasks")
     >>> isinstance(3, BitMasks)
     False
     >>> BitMasks([])
@@ -34,9 +126,8 @@ def absent(name: str, purpose: str, instead: str = "") -> Any:
     NotImplementedError: BitMasks is for masks; lucidet detects boxes and does not have it
 
     Args:
-        name: detectron2's.
-        purpose: what it is for.
-        instead: what to do, for the end of the message.
+        name: one of GROUPS.
     """
-    reason = f"{name} is for {purpose}; lucidet detects boxes and does not have it"
-    return _Absent(name, (), {"reason": f"{reason}: {instead}" if instead else reason})
+    group = next(group for group in GROUPS if name in group.names)
+    reason = f"{name} is for {group.purpose}; lucidet detects boxes and does not have it"
+    return _Absent(name, (), {"reason": f"{reason}: {group.instead}" if group.instead else reason})

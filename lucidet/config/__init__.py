@@ -8,10 +8,9 @@ from lucidet.config.suggestions import UnknownKeyError
 
 CN = CfgNode
 
-_AS_YAML = "write the config as YAML, or build the model in Python"
-LazyCall = absent("LazyCall", "lazy configs", _AS_YAML)
-LazyConfig = absent("LazyConfig", "lazy configs", _AS_YAML)
-instantiate = absent("instantiate", "lazy configs", _AS_YAML)
+LazyCall = absent("LazyCall")
+LazyConfig = absent("LazyConfig")
+instantiate = absent("instantiate")
 
 __all__ = [
     "CN",

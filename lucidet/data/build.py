@@ -49,8 +49,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-filter_images_with_few_keypoints = absent("filter_images_with_few_keypoints", "keypoints")
-load_proposals_into_dataset = absent("load_proposals_into_dataset", "proposals from files")
+filter_images_with_few_keypoints = absent("filter_images_with_few_keypoints")
+load_proposals_into_dataset = absent("load_proposals_into_dataset")
 
 Mapper = Callable[[dict[str, Any]], "dict[str, Any] | None"]
 

@@ -41,10 +41,10 @@ __all__ = [
     "transform_proposals",
 ]
 
-create_keypoint_hflip_indices = absent("create_keypoint_hflip_indices", "keypoints")
-get_fed_loss_cls_weights = absent("get_fed_loss_cls_weights", "the federated loss of LVIS")
-transform_keypoint_annotations = absent("transform_keypoint_annotations", "keypoints")
-transform_proposals = absent("transform_proposals", "proposals from files")
+create_keypoint_hflip_indices = absent("create_keypoint_hflip_indices")
+get_fed_loss_cls_weights = absent("get_fed_loss_cls_weights")
+transform_keypoint_annotations = absent("transform_keypoint_annotations")
+transform_proposals = absent("transform_proposals")
 
 # M objects, K classes
 

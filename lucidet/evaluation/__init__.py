@@ -31,9 +31,9 @@ __all__ = [
 ]
 
 # training scripts for boxes, too, import them: they are detectron2's tools/train_net.py
-COCOPanopticEvaluator = absent("COCOPanopticEvaluator", "panoptic segmentation")
-CityscapesInstanceEvaluator = absent("CityscapesInstanceEvaluator", "masks")
-CityscapesSemSegEvaluator = absent("CityscapesSemSegEvaluator", "semantic segmentation")
-LVISEvaluator = absent("LVISEvaluator", "LVIS", "evaluate its JSON with COCOEvaluator")
-RotatedCOCOEvaluator = absent("RotatedCOCOEvaluator", "rotated boxes")
-SemSegEvaluator = absent("SemSegEvaluator", "semantic segmentation")
+COCOPanopticEvaluator = absent("COCOPanopticEvaluator")
+CityscapesInstanceEvaluator = absent("CityscapesInstanceEvaluator")
+CityscapesSemSegEvaluator = absent("CityscapesSemSegEvaluator")
+LVISEvaluator = absent("LVISEvaluator")
+RotatedCOCOEvaluator = absent("RotatedCOCOEvaluator")
+SemSegEvaluator = absent("SemSegEvaluator")

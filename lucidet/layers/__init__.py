@@ -96,7 +96,7 @@ __all__ = [
     "smooth_l1_loss",
 ]
 
-ASPP = absent("ASPP", "semantic segmentation")
-ROIAlignRotated = absent("ROIAlignRotated", "rotated boxes")
-paste_masks_in_image = absent("paste_masks_in_image", "masks")
-roi_align_rotated = absent("roi_align_rotated", "rotated boxes")
+ASPP = absent("ASPP")
+ROIAlignRotated = absent("ROIAlignRotated")
+paste_masks_in_image = absent("paste_masks_in_image")
+roi_align_rotated = absent("roi_align_rotated")

@@ -100,13 +100,12 @@ __all__ = [
 ]
 
 SEM_SEG_HEADS_REGISTRY = Registry("SEM_SEG_HEADS")  # for heads of users
-PanopticFPN = absent("PanopticFPN", "panoptic segmentation")
-SemanticSegmentor = absent("SemanticSegmentor", "semantic segmentation")
-build_sem_seg_head = absent("build_sem_seg_head", "semantic segmentation")
+PanopticFPN = absent("PanopticFPN")
+SemanticSegmentor = absent("SemanticSegmentor")
+build_sem_seg_head = absent("build_sem_seg_head")
 
-_BY_TIMM = "MODEL.BACKBONE.NAME 'build_timm_fpn_backbone' builds such backbones"
-MViT = absent("MViT", "lazy configs", _BY_TIMM)
-SimpleFeaturePyramid = absent("SimpleFeaturePyramid", "lazy configs", _BY_TIMM)
-SwinTransformer = absent("SwinTransformer", "lazy configs", _BY_TIMM)
-ViT = absent("ViT", "lazy configs", _BY_TIMM)
-get_vit_lr_decay_rate = absent("get_vit_lr_decay_rate", "lazy configs")
+MViT = absent("MViT")
+SimpleFeaturePyramid = absent("SimpleFeaturePyramid")
+SwinTransformer = absent("SwinTransformer")
+ViT = absent("ViT")
+get_vit_lr_decay_rate = absent("get_vit_lr_decay_rate")

@@ -6,5 +6,5 @@ from lucidet._absent import absent
 
 __all__ = ["Keypoints", "heatmaps_to_keypoints"]
 
-Keypoints = absent("Keypoints", "keypoints")
-heatmaps_to_keypoints = absent("heatmaps_to_keypoints", "keypoints")
+Keypoints = absent("Keypoints")
+heatmaps_to_keypoints = absent("heatmaps_to_keypoints")

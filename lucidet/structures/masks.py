@@ -6,7 +6,7 @@ from lucidet._absent import absent
 
 __all__ = ["BitMasks", "PolygonMasks", "ROIMasks", "polygons_to_bitmask"]
 
-BitMasks = absent("BitMasks", "masks")
-PolygonMasks = absent("PolygonMasks", "masks")
-ROIMasks = absent("ROIMasks", "masks")
-polygons_to_bitmask = absent("polygons_to_bitmask", "masks")
+BitMasks = absent("BitMasks")
+PolygonMasks = absent("PolygonMasks")
+ROIMasks = absent("ROIMasks")
+polygons_to_bitmask = absent("polygons_to_bitmask")

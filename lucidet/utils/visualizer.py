@@ -30,7 +30,7 @@ __all__ = ["ColorMode", "GenericMask", "VisImage", "Visualizer", "random_color"]
 
 logger = logging.getLogger(__name__)
 
-GenericMask = absent("GenericMask", "masks")
+GenericMask = absent("GenericMask")
 #: detectron2's name, which visualizers of users import
 _create_text_labels = text_labels
 

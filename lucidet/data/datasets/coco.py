@@ -30,7 +30,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-load_sem_seg = absent("load_sem_seg", "semantic segmentation")
+load_sem_seg = absent("load_sem_seg")
 
 # what a record's annotation takes over beside box and category; area decides COCO's size classes
 _KEPT_KEYS = ("area",)

@@ -7,6 +7,4 @@ from lucidet.data.datasets.coco import register_coco_instances
 
 __all__ = ["register_coco_instances", "register_coco_panoptic_separated"]
 
-register_coco_panoptic_separated = absent(
-    "register_coco_panoptic_separated", "panoptic segmentation"
-)
+register_coco_panoptic_separated = absent("register_coco_panoptic_separated")

@@ -30,4 +30,4 @@ __all__ = [
     "find_top_rpn_proposals",
 ]
 
-RRPN = absent("RRPN", "rotated boxes")
+RRPN = absent("RRPN")

@@ -49,4 +49,4 @@ __all__ = [
     "select_foreground_proposals",
 ]
 
-RROIHeads = absent("RROIHeads", "rotated boxes")
+RROIHeads = absent("RROIHeads")

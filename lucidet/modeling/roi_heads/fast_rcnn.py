@@ -389,11 +389,7 @@ def classification_metrics(
     }
 
 
-FastRCNNOutputs = absent(
-    "FastRCNNOutputs",
-    "detectron2 before 0.4",
-    "FastRCNNOutputLayers.losses and .inference do what its methods did",
-)
+FastRCNNOutputs = absent("FastRCNNOutputs")
 #: detectron2's name, for `losses` written for it; returns the numbers instead of storing them
 _log_classification_stats = classification_metrics
 

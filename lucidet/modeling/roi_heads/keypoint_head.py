@@ -19,10 +19,10 @@ __all__ = [
 ROI_KEYPOINT_HEAD_REGISTRY = Registry("ROI_KEYPOINT_HEAD")
 ROI_KEYPOINT_HEAD_REGISTRY.__doc__ = "Keypoint heads of users, ``cls(cfg, input_shape)``."
 
-BaseKeypointRCNNHead = absent("BaseKeypointRCNNHead", "keypoints")
-KRCNNConvDeconvUpsampleHead = absent("KRCNNConvDeconvUpsampleHead", "keypoints")
-keypoint_rcnn_inference = absent("keypoint_rcnn_inference", "keypoints")
-keypoint_rcnn_loss = absent("keypoint_rcnn_loss", "keypoints")
+BaseKeypointRCNNHead = absent("BaseKeypointRCNNHead")
+KRCNNConvDeconvUpsampleHead = absent("KRCNNConvDeconvUpsampleHead")
+keypoint_rcnn_inference = absent("keypoint_rcnn_inference")
+keypoint_rcnn_loss = absent("keypoint_rcnn_loss")
 
 
 def build_keypoint_head(cfg: CfgNode, input_shape: ShapeSpec) -> object:

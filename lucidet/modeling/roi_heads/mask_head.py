@@ -19,10 +19,10 @@ __all__ = [
 ROI_MASK_HEAD_REGISTRY = Registry("ROI_MASK_HEAD")
 ROI_MASK_HEAD_REGISTRY.__doc__ = "Mask heads of users, ``cls(cfg, input_shape)``."
 
-BaseMaskRCNNHead = absent("BaseMaskRCNNHead", "masks")
-MaskRCNNConvUpsampleHead = absent("MaskRCNNConvUpsampleHead", "masks")
-mask_rcnn_inference = absent("mask_rcnn_inference", "masks")
-mask_rcnn_loss = absent("mask_rcnn_loss", "masks")
+BaseMaskRCNNHead = absent("BaseMaskRCNNHead")
+MaskRCNNConvUpsampleHead = absent("MaskRCNNConvUpsampleHead")
+mask_rcnn_inference = absent("mask_rcnn_inference")
+mask_rcnn_loss = absent("mask_rcnn_loss")
 
 
 def build_mask_head(cfg: CfgNode, input_shape: ShapeSpec) -> object:
