@@ -38,7 +38,7 @@ def connect_datasets(cfg: Any) -> None:
             train += [name] if is_specification(name) else []
             continue
         # a base config may name data of other classes than the model's
-        names, key = MetadataCatalog.get(name).get("thing_classes", None), _num_classes_key(cfg)
+        names, key = MetadataCatalog.get(name).get("thing_classes", None), num_classes_key(cfg)
         if names and key and len(names) == _num_classes(cfg, key):
             train.append(name)
     connect([] if cfg.MODEL.CLASS_MAP else train, cfg.DATASETS.TEST)
