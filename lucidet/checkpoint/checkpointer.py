@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from lucidet.checkpoint.reading import load_weights_file, local_weights_path
 from lucidet.checkpoint.report import LoadReport
+from lucidet.checkpoint.resume_point import LAST_CHECKPOINT, checkpoint_files, resume_candidates
 from lucidet.checkpoint.writing import atomic_file, save_torch
+from lucidet.solver.optimizer_state import check_optimizer_state, load_optimizer_state
 from lucidet.utils.file_io import PathManager, PathManagerBase
-
-LAST_CHECKPOINT = "last_checkpoint"  # a file that holds the name of the newest checkpoint
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -30,7 +29,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 class Checkpointer:
     """Saves and loads a model, and objects that have ``state_dict`` and ``load_state_dict``.
 
-    Files are replaced as a whole, so a crash leaves the last good one.
+    Files are replaced as a whole, so a crash leaves the last good one; each holds a checksum.
 
     Args:
         model: wrappers for data parallelism are left out of the names.
@@ -100,16 +99,19 @@ class Checkpointer:
     # --------------------------------------------------------------------------------- finding
 
     def has_checkpoint(self) -> bool:
-        """Return whether `save_dir` has a last checkpoint."""
-        return os.path.isfile(os.path.join(self.save_dir, LAST_CHECKPOINT))
+        """Return whether `save_dir` has something to resume from, readable or not."""
+        return bool(
+            os.path.isfile(os.path.join(self.save_dir, LAST_CHECKPOINT))
+            or checkpoint_files(self.save_dir)
+        )
 
     def get_checkpoint_file(self) -> str:
-        """Return the path of the last checkpoint, "" where there is none."""
-        try:
-            text = Path(self.save_dir, LAST_CHECKPOINT).read_text(encoding="utf-8")
-        except OSError:
-            return ""
-        return os.path.join(self.save_dir, text.strip())
+        """Return the path of the last checkpoint, "" where there is none.
+
+        It is the one named in the file ``last_checkpoint``. Where that file is missing, or names
+        none of this folder, it is the checkpoint of the highest iteration.
+        """
+        return next(resume_candidates(self.save_dir), "")
 
     def get_all_checkpoint_files(self) -> list[str]:
         """Return the paths of all ``.pth`` files in `save_dir`, sorted by name."""
@@ -120,17 +122,45 @@ class Checkpointer:
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Continue from the last checkpoint if `resume` is set and there is one; else load `path`.
 
-        From `path` only the model is loaded, no checkpointables.
+        Where the last one is damaged, the one before it is used. From `path` only the model is
+        loaded, no checkpointables.
 
         Returns:
             As `load`; ``"iteration"`` in it is that of the last finished step.
+
+        Raises:
+            ValueError: there are checkpoints, but none is readable; or see `load`.
         """
         if resume and self.has_checkpoint():
-            return self.load(self.get_checkpoint_file())
+            return self._resume()
         return self.load(path, checkpointables=[])
+
+    def _resume(self) -> dict[str, Any]:
+        damaged: list[str] = []
+        for path in resume_candidates(self.save_dir):
+            try:
+                found = self._load_file(path)
+            except (ValueError, OSError) as error:
+                damaged.append(f"{os.path.basename(path)} ({error})")
+                continue
+            if damaged:
+                self.logger.warning(
+                    "%s cannot be used; resuming from the one before it, %s",
+                    "; ".join(damaged),
+                    path,
+                )
+            return self._use(found, path, list(self.checkpointables), whole=True)
+        raise ValueError(
+            f"{self.save_dir} has checkpoints, but none is readable: "
+            f"{'; '.join(damaged) or 'none is named in last_checkpoint'}. Put a good one there, or "
+            "start again without --resume"
+        )
 
     def load(self, path: str, checkpointables: Iterable[str] | None = None) -> dict[str, Any]:
         """Load a checkpoint.
+
+        States of optimizers, and of objects with a ``check_state_dict``, are compared with what
+        they are meant for before anything is loaded.
 
         Args:
             path: file or address; "" or None loads nothing (training from scratch).
@@ -140,16 +170,26 @@ class Checkpointer:
             What of the file was not used, ``{"iteration": 99}`` for example.
 
         Raises:
-            FileNotFoundError, ValueError: see `load_weights_file`.
+            FileNotFoundError, ValueError: see `load_weights_file`; or a state does not fit.
         """
         if not path:
             self.logger.info("No checkpoint given: the model starts from its initialisation")
             return {}
-        self.logger.info("Loading weights from %s", path)
-        checkpoint = self._load_file(path)
         wanted = list(self.checkpointables if checkpointables is None else checkpointables)
+        return self._use(self._load_file(path), path, wanted)
+
+    def _use(
+        self, checkpoint: dict[str, Any], path: str, wanted: list[str], whole: bool = False
+    ) -> dict[str, Any]:
+        """Load what was read from `path`: model and `wanted` checkpointables.
+
+        Args:
+            whole: the model's tensors must all have the shapes of the file's.
+        """
+        self.logger.info("Loading weights from %s", path)
         checkpoint = self._choose_weights(checkpoint, weights_only=not wanted)
         try:
+            self._check(checkpoint, wanted, whole)
             report = self._load_model(checkpoint)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
@@ -158,9 +198,25 @@ class Checkpointer:
             if key not in checkpoint:
                 self.logger.warning("%s has no %r; it keeps its present state", path, key)
                 continue
-            self.checkpointables[key].load_state_dict(checkpoint.pop(key))
+            item, state = self.checkpointables[key], checkpoint.pop(key)
+            if isinstance(item, torch.optim.Optimizer):
+                load_optimizer_state(item, state)
+            else:
+                item.load_state_dict(state)
         checkpoint.pop("model", None)
         return checkpoint
+
+    def _check(self, checkpoint: dict[str, Any], wanted: list[str], whole: bool) -> None:
+        if whole:
+            require_shapes(self.model, checkpoint["model"])
+        for key in wanted:
+            item = self.checkpointables[key]
+            if key not in checkpoint:
+                continue
+            if isinstance(item, torch.optim.Optimizer):
+                check_optimizer_state(item, checkpoint[key])
+            elif hasattr(item, "check_state_dict"):
+                item.check_state_dict(checkpoint[key])
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         """Read the file; `self.path_manager` resolves addresses."""
@@ -208,67 +264,22 @@ def as_tensor(value: Any, name: str) -> torch.Tensor:
     return value
 
 
-class PeriodicCheckpointer:
-    """Saves every `period` iterations and at the end.
+def require_shapes(model: nn.Module, weights: dict[str, Any]) -> None:
+    """Compare a model with the weights that its training is to go on from.
 
-    Args:
-        checkpointer: what saves.
-        period: iterations between two checkpoints.
-        max_iter: iteration ``max_iter - 1`` is the last and saved as ``{prefix}_final``; None: no
-            such file.
-        max_to_keep: periodic files beyond that number are removed, oldest first; None: all stay.
-            ``_final`` is never removed.
-        file_prefix: files are ``{prefix}_{iteration:07d}.pth``.
+    Raises:
+        ValueError: a tensor has another shape in the file; names and shapes are in the message.
     """
-
-    def __init__(
-        self,
-        checkpointer: Checkpointer,
-        period: int,
-        max_iter: int | None = None,
-        max_to_keep: int | None = None,
-        file_prefix: str = "model",
-    ) -> None:
-        if max_to_keep is not None and max_to_keep <= 0:
-            raise ValueError(f"max_to_keep must be positive or None, got {max_to_keep}")
-        self.checkpointer = checkpointer
-        self.period = int(period)
-        self.max_iter = max_iter
-        self.max_to_keep = max_to_keep
-        self.file_prefix = file_prefix
-
-    def step(self, iteration: int, **kwargs: Any) -> None:
-        """Save if it is time to.
-
-        Args:
-            iteration: the one that has just been finished, in 0 .. max_iter - 1.
-            kwargs: more to store.
-        """
-        state = {"iteration": int(iteration), **kwargs}
-        if self.is_periodic(iteration):
-            self.checkpointer.save(f"{self.file_prefix}_{iteration:07d}", **state)
-            self._remove_old()
-        if self.is_last(iteration):
-            self.checkpointer.save(f"{self.file_prefix}_final", **state)
-
-    def save(self, name: str, **kwargs: Any) -> None:
-        """Save now, as ``name.pth``."""
-        self.checkpointer.save(name, **kwargs)
-
-    def is_periodic(self, iteration: int) -> bool:
-        """Return whether a period ends with this iteration."""
-        return self.period > 0 and (iteration + 1) % self.period == 0
-
-    def is_last(self, iteration: int) -> bool:
-        """Return whether this is the last iteration."""
-        return self.max_iter is not None and iteration >= self.max_iter - 1
-
-    def _remove_old(self) -> None:
-        if self.max_to_keep is None or not self.checkpointer.save_to_disk:
-            return
-        # by the folder, not by memory: a resumed run goes on removing what the first one wrote
-        numbered = re.compile(rf"{re.escape(self.file_prefix)}_\d{{7,}}\.pth")
-        files = self.checkpointer.get_all_checkpoint_files()
-        mine = [f for f in files if numbered.fullmatch(os.path.basename(f))]
-        for path in mine[: -self.max_to_keep]:
-            self.checkpointer.path_manager.rm(path)
+    own = model.state_dict()
+    different = [
+        f"{name}: file {tuple(value.shape)}, model {tuple(own[name].shape)}"
+        for name, value in weights.items()
+        if name in own and hasattr(value, "shape") and tuple(value.shape) != tuple(own[name].shape)
+    ]
+    if different:
+        more = f" (and {len(different) - 3} more)" if len(different) > 3 else ""
+        raise ValueError(
+            f"the checkpoint is of a model of other sizes: {'; '.join(different[:3])}{more}. Set "
+            "the config back to go on, or start with --weights FILE (MODEL.WEIGHTS) instead of "
+            "--resume to take what fits"
+        )

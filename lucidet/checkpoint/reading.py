@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lucidet.checkpoint.seal import DamagedFileError, check_seal
 from lucidet.checkpoint.unpickle import RefusedPickle, load_pickle
 from lucidet.utils.file_io import PathManager
 
@@ -46,7 +47,8 @@ def load_weights_file(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is truncated, no checkpoint, or holds objects that could run code.
+        DamagedFileError: it is truncated, or differs from its checksum.
+        ValueError: it is no checkpoint, or holds objects that could run code.
     """
     local = local_weights_path(path)
     with local.open("rb") as file:
@@ -58,6 +60,7 @@ def load_weights_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     else:
         _refuse_others(local, head)
         if head.startswith(_ZIP):
+            check_seal(local)
             _check_archive(local)
         content = _read_torch(local, is_zip=head.startswith(_ZIP))
     return _as_checkpoint(content, local)
@@ -157,7 +160,7 @@ def _read_torch(path: Path, is_zip: bool) -> Any:
                 f"{path} holds more than tensors and plain containers, which could run code when "
                 f"loaded; it is refused ({reason.splitlines()[0]}). Save its state dict alone"
             ) from error
-        raise ValueError(_not_readable(path, is_zip, error)) from error
+        raise DamagedFileError(_not_readable(path, is_zip, error)) from error
     except (
         RuntimeError,
         EOFError,
@@ -169,7 +172,7 @@ def _read_torch(path: Path, is_zip: bool) -> Any:
         IndexError,
         AssertionError,
     ) as error:
-        raise ValueError(_not_readable(path, is_zip, error)) from error
+        raise DamagedFileError(_not_readable(path, is_zip, error)) from error
 
 
 def _names_code(reason: str) -> bool:

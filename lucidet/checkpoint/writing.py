@@ -6,10 +6,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
+
+from lucidet.checkpoint.seal import SealingWriter
 
 
 @contextmanager
@@ -24,20 +26,60 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())  # the content must be on the disk before the name points to it
         os.replace(temporary, target)
+        sync_folder(target.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk: a new name is lost in a power cut without this."""
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:  # some network file systems do not know it
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> list[str]:
+    """Remove the temporary files of `atomic_file` that killed processes left; return their names.
+
+    Call it before this process writes. Files of another process that still runs stay.
+    """
+    removed = []
+    for path in Path(folder).glob(".*.tmp"):
+        owner = path.name.removesuffix(".tmp").rpartition(".")[2]
+        if owner.isdigit() and (int(owner) == os.getpid() or not _runs(int(owner))):
+            path.unlink(missing_ok=True)
+            removed.append(path.name)
+    return removed
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
 def save_torch(data: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Save tensors and plain containers with torch.save, atomically.
+    """Save tensors and plain containers with torch.save, atomically and with a checksum.
 
     Raises:
         TypeError: something in `data` could not be loaded again with ``weights_only=True``.
     """
     plain_data = plain(data)
     with atomic_file(path) as file:
-        torch.save(plain_data, file)
+        sealing = SealingWriter(file)
+        torch.save(plain_data, cast(IO[bytes], sealing))
+        sealing.seal()
 
 
 def _refuse(value: Any, where: str) -> Any:

@@ -19,6 +19,11 @@ from lucidet.solver.lr_scheduler import (
     WarmupParamScheduler,
 )
 from lucidet.solver.optimizer import create_optimizer
+from lucidet.solver.optimizer_state import (
+    OptimizerState,
+    check_optimizer_state,
+    load_optimizer_state,
+)
 from lucidet.solver.param_scheduler import (
     CompositeParamScheduler,
     ConstantParamScheduler,
@@ -42,6 +47,7 @@ __all__ = [
     "LRMultiplier",
     "LinearParamScheduler",
     "ModelEMA",
+    "OptimizerState",
     "MultiStepParamScheduler",
     "ParamScheduler",
     "PolynomialDecayParamScheduler",
@@ -53,9 +59,11 @@ __all__ = [
     "WarmupParamScheduler",
     "build_lr_scheduler",
     "build_optimizer",
+    "check_optimizer_state",
     "create_lr_scheduler",
     "create_optimizer",
     "get_default_optimizer_params",
+    "load_optimizer_state",
     "maybe_add_gradient_clipping",
     "reduce_param_groups",
     "scale_schedule",

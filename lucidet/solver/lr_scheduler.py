@@ -90,8 +90,8 @@ class WarmupParamScheduler(CompositeParamScheduler):
 class LRMultiplier(LRScheduler):
     """Multiplies each parameter group's initial learning rate by a `ParamScheduler`'s value.
 
-    Only the position and the initial rates are saved in its state: the schedule itself comes from
-    the config, and a resumed run may change it.
+    Of its state only the position is loaded: the schedule and the initial rates come from the
+    config, and a resumed run may change them.
 
     Args:
         optimizer: its groups' rates are those of multiplier 1.
@@ -118,6 +118,14 @@ class LRMultiplier(LRScheduler):
     def state_dict(self) -> dict[str, Any]:
         """Return the initial rates and the number of steps done."""
         return {"base_lrs": self.base_lrs, "last_epoch": self.last_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go to the position of a `state_dict`, and set the rates of that position."""
+        self.last_epoch = int(state_dict["last_epoch"])
+        rates = self.get_lr()
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        self._last_lr = rates
 
     def get_lr(self) -> list[Any]:
         """Return the current rate of each parameter group."""

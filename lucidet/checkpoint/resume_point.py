@@ -1,0 +1,97 @@
+"""Which checkpoint of a folder a training goes on from."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+__all__ = ["LAST_CHECKPOINT", "checkpoint_files", "resume_candidates"]
+
+LAST_CHECKPOINT = "last_checkpoint"  # a file that holds the name of the newest checkpoint
+#: what trainings save: model_0000019.pth, model_final.pth, model_best.pth
+_OURS = re.compile(r".+_(?:(\d{7,})|final|best)\.pth")
+_LONGEST_NAME = 255  # bytes, of file systems
+
+logger = logging.getLogger("lucidet.checkpoint")
+
+
+def resume_candidates(folder: str | os.PathLike[str]) -> Iterator[str]:
+    """Yield the paths of checkpoints in the order in which they should be tried.
+
+    First the one that ``last_checkpoint`` names, whether or not it exists; then those before it,
+    and then all others, the highest iteration first. The best model comes last: it is older.
+    """
+    folder = os.fspath(folder)
+    named = _named(folder)
+    if named:
+        yield os.path.join(folder, named)
+    number = _OURS.fullmatch(named or "")
+    limit = int(number[1]) if number and number[1] else None
+    others = [name for name in checkpoint_files(folder) if name != named]
+    ranked = sorted(others, key=lambda name: _rank(folder, name, limit), reverse=True)
+    for name in ranked:
+        if _iteration(Path(folder, name)) is not None or _OURS.fullmatch(name):
+            yield os.path.join(folder, name)
+
+
+def _rank(folder: str, name: str, limit: int | None) -> tuple[bool, bool, int, str]:
+    iteration = _iteration(Path(folder, name))
+    reached = -1 if iteration is None else iteration
+    return "_best" not in name, limit is None or reached <= limit, reached, name
+
+
+def checkpoint_files(folder: str | os.PathLike[str]) -> list[str]:
+    """Return the names of a folder's checkpoints, readable or not, sorted.
+
+    They are recognized by their names; a ``.pth`` of another name counts if an iteration is in it.
+    """
+    paths = [path for path in Path(folder).glob("*.pth") if path.is_file()]
+    return sorted(
+        path.name for path in paths if _OURS.fullmatch(path.name) or _iteration(path) is not None
+    )
+
+
+def _iteration(path: Path) -> int | None:
+    """Return the iteration in a checkpoint, None where it has none or cannot be read.
+
+    The tensors are mapped into memory, not read.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        iteration = content["iteration"]
+    except Exception:  # damage shows in many ways; the file is reported when it is tried
+        return None
+    is_number = isinstance(iteration, int) and not isinstance(iteration, bool)
+    return iteration if is_number and "model" in content else None
+
+
+def _named(folder: str) -> str | None:
+    """Return the file name in ``last_checkpoint``; None, with a warning, where it is no name."""
+    path = Path(folder, LAST_CHECKPOINT)
+    if not path.is_file():
+        if checkpoint_files(folder):
+            logger.warning("%s is missing: taking the newest checkpoint of the folder", path)
+        return None
+    with path.open("rb") as file:
+        content = file.read(_LONGEST_NAME + 1)
+    name = content.decode("utf-8", errors="replace").strip()
+    if name and name == os.path.basename(name) and _is_plain(name, content):
+        return name
+    if not name:
+        reason = "is empty"
+    elif _is_plain(name, content) or name in (".", ".."):
+        reason = f"names {name!r}, which is outside of the folder: it is refused"
+    else:
+        reason = f"holds no file name: {name[:40]!r}"
+    logger.warning("%s %s; taking the newest checkpoint of the folder", path, reason)
+    return None
+
+
+def _is_plain(name: str, content: bytes) -> bool:
+    """Whether a text can be a file name."""
+    return name.isprintable() and len(content) <= _LONGEST_NAME and name not in (".", "..")
