@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lucidet.engine.acceleration import CompiledParts
 from lucidet.engine.loss_monitor import LossWatch, StepValues
 from lucidet.engine.trainer_base import HookBase, TrainerBase
+from lucidet.solver import check_optimizer_state, load_optimizer_state
 from lucidet.utils import comm
 from lucidet.utils.events import get_event_storage
 
@@ -194,9 +195,14 @@ class SimpleTrainer(TrainerBase):
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "optimizer": self.optimizer.state_dict()}
 
+    def check_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Raise ValueError where the optimizer's state in `state_dict` does not fit."""
+        check_optimizer_state(self.optimizer, state_dict["optimizer"])
+
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self.check_state_dict(state_dict)
         super().load_state_dict(state_dict)
-        self.optimizer.load_state_dict(state_dict["optimizer"])
+        load_optimizer_state(self.optimizer, state_dict["optimizer"])
 
 
 def _as_dict(losses: Any) -> dict[str, torch.Tensor]:
