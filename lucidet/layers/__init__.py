@@ -15,7 +15,7 @@ from lucidet.layers.deform_conv import (
     deform_conv,
     modulated_deform_conv,
 )
-from lucidet.layers.fast_roi_align import fast_roi_align, fast_roi_align_levels
+from lucidet.layers.fast.roi_align import fast_roi_align, fast_roi_align_levels
 from lucidet.layers.losses import (
     ciou_loss,
     diou_loss,

@@ -1,14 +1,16 @@
 """Non-maximum suppression, in one group or in many at once."""
 
-# N boxes
+# N boxes, or N images of K boxes
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import boxes as box_ops
 from torchvision.ops import nms
 
+from lucidet.layers.fast.segment_nms import AVAILABLE, MOST_BOXES, segment_nms
 from lucidet.layers.rotated_boxes import pairwise_iou_rotated
 
 __all__ = ["batched_nms", "batched_nms_rotated", "nms", "nms_padded", "nms_rotated"]
@@ -33,15 +35,21 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     if boxes.shape[-1] != 4:
         raise ValueError(f"batched_nms takes boxes of shape (N, 4), got {tuple(boxes.shape)}")
     # float16 has no room for a class offset: 80 classes x 1333 pixels > 65504
-    boxes, scores = boxes.float(), scores.float()
-    if (
-        boxes.device.type != "cpu"
-        or torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
-        or boxes.shape[0] <= _MAX_SHIFTED_ON_CPU
-    ):
+    boxes, scores, num_boxes = boxes.float(), scores.float(), len(boxes)
+    in_a_graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if _prefers_segments(boxes) and 0 < num_boxes <= MOST_BOXES and not in_a_graph:
+        everything = torch.ones_like(scores, dtype=torch.bool)[None]
+        keep, count = nms_padded(
+            boxes[None], scores[None], idxs[None], everything, iou_threshold, num_boxes
+        )
+        return keep[0, : int(count)]
+    if boxes.device.type != "cpu" or in_a_graph or num_boxes <= _MAX_SHIFTED_ON_CPU:
         return box_ops.batched_nms(boxes, scores, idxs, iou_threshold)
     return _nms_by_group(boxes, scores, idxs, iou_threshold)
+
+
+def _prefers_segments(boxes: Tensor) -> bool:
+    return boxes.device.type == "cuda" and AVAILABLE
 
 
 def _nms_by_group(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
@@ -60,17 +68,26 @@ def _nms_by_group(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: fl
 
 
 def nms_padded(
-    boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_threshold: float, limit: int
+    boxes: Tensor,
+    scores: Tensor,
+    groups: Tensor,
+    valid: Tensor,
+    iou_threshold: float,
+    limit: int,
+    longest: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Suppress boxes in every image of a batch: :func:`batched_nms` once for all images.
+    """Suppress boxes in every image of a batch: what :func:`batched_nms` keeps of each image.
+
+    On a GPU it is done once for all images, and the CPU does not wait.
 
     Args:
-        boxes: (N, K, 4) XYXY pixels.
+        boxes: (N, K, 4) XYXY pixels; any float type, compared in float32.
         scores: (N, K) higher is better.
         groups: (N, K) or (K,) int64 >= 0; only boxes of the same image and group meet.
         valid: (N, K) bool; other places hold no box.
         iou_threshold: in [0, 1]; a box is dropped where its IoU with a kept one is greater.
         limit: at most this many boxes of an image are kept.
+        longest: no group of an image has more boxes; saves memory on a GPU. Default: K.
 
     Returns:
         keep: (N, min(limit, K)) int64 indices into K, best first, of equal scores the first box
@@ -78,16 +95,46 @@ def nms_padded(
         count: (N,) int64, boxes kept of each image.
     """
     num_images, num_boxes = scores.shape
-    image = torch.arange(num_images, device=boxes.device)[:, None]
+    limit, longest = min(limit, num_boxes), num_boxes if longest is None else longest
     groups = groups.expand(num_images, num_boxes)
-    rows = valid.flatten().nonzero().squeeze(1)
-    unique = (image * (groups.max() + 1 if groups.numel() else 1) + groups).flatten()[rows]
-    kept = batched_nms(boxes.flatten(0, 1)[rows], scores.flatten()[rows], unique, iou_threshold)
-    alive = torch.zeros_like(valid.flatten()).index_fill(0, rows[kept], True).view_as(valid)
-    count = alive.sum(dim=1).clamp(max=limit)
-    ranked = scores.masked_fill(~alive, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    keep = ranked[:, :limit]
-    return keep.where(torch.arange(keep.shape[1], device=keep.device) < count[:, None], 0), count
+    if _prefers_segments(boxes) and num_boxes > 0:
+        return _nms_by_segment(boxes, scores, groups, valid, iou_threshold, limit, longest)
+    kept = []
+    for image in range(num_images):
+        rows = valid[image].nonzero().squeeze(1)
+        own = boxes[image, rows], scores[image, rows], groups[image, rows]
+        kept.append(rows[batched_nms(*own, iou_threshold)[:limit]])
+    keep = torch.stack([F.pad(rows, (0, limit - len(rows))) for rows in kept])
+    return keep, torch.tensor([len(rows) for rows in kept], device=boxes.device)
+
+
+def _nms_by_segment(
+    boxes: Tensor,
+    scores: Tensor,
+    groups: Tensor,
+    valid: Tensor,
+    iou_threshold: float,
+    limit: int,
+    longest: int,
+) -> tuple[Tensor, Tensor]:
+    """Do :func:`nms_padded` by :func:`lucidet.layers.fast.segment_nms.segment_nms`."""
+    num_images, num_boxes = scores.shape
+    # by image, group and falling score; places without a box come last
+    best_first = scores.argsort(dim=1, descending=True, stable=True)
+    group = groups.long().masked_fill(~valid, torch.iinfo(torch.int64).max).gather(1, best_first)
+    group, by_group = group.sort(dim=1, stable=True)
+    order = best_first.gather(1, by_group)  # (N, K)
+    image = torch.arange(num_images, device=boxes.device)[:, None]
+    ends = torch.searchsorted(group, group, right=True) + image * num_boxes
+    ends = ends.where(valid.gather(1, order), 0).int()
+    ordered = boxes.float().gather(1, order[..., None].expand(-1, -1, 4))
+    kept = segment_nms(ordered.flatten(0, 1), ends.flatten(), longest, iou_threshold)
+
+    alive = torch.zeros_like(valid).scatter(1, order, kept.view_as(valid)).gather(1, best_first)
+    rank = alive.cumsum(dim=1)  # 1 is the best of the kept
+    place = (rank - 1).where(alive & (rank <= limit), limit)  # all others share a last place
+    keep = order.new_zeros((num_images, limit + 1)).scatter(1, place, best_first)
+    return keep[:, :limit], rank[:, -1].clamp(max=limit)
 
 
 def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:

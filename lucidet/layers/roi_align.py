@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 from torchvision.ops import roi_align as torchvision_roi_align
 
-from lucidet.layers.fast_roi_align import fast_roi_align
+from lucidet.layers.fast.roi_align import fast_roi_align
 
 IMPLEMENTATIONS = ("auto", "torchvision", "embedding_bag")
 

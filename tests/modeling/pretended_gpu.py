@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -211,6 +212,7 @@ def put_on_host(batch: Any) -> Any:
 @contextmanager
 def pretended_gpu(monkeypatch: pytest.MonkeyPatch, *watchers: Watcher) -> Iterator[PretendedGPU]:
     """Let every tensor of the block say that it is on a GPU, and tell the watchers what runs."""
+    from lucidet.layers.fast import segment_nms
     from lucidet.modeling.meta_arch import detector
 
     gpu, check = PretendedGPU(*watchers), detector.check_inputs
@@ -219,7 +221,13 @@ def pretended_gpu(monkeypatch: pytest.MonkeyPatch, *watchers: Watcher) -> Iterat
         with _disable_current_modes():
             check(*args, **kwargs)
 
+    def kernels(*args: Any) -> Tensor:  # the plain form stands in for two launches
+        with torch._C.DisableTorchFunction(), _disable_current_modes():
+            return segment_nms.plain_segment_nms(*args)
+
     with monkeypatch.context() as patch:
+        patch.setattr(segment_nms, "_launch", kernels)
+        patch.setattr(import_module("lucidet.layers.nms"), "AVAILABLE", True)
         patch.setattr(torch.Tensor, "device", property(gpu.device_of), raising=False)
         is_cuda = property(lambda tensor: gpu.device_of(tensor) == GPU)
         patch.setattr(torch.Tensor, "is_cuda", is_cuda, raising=False)

@@ -1,4 +1,4 @@
-"""ROIAlign on a CPU as one sparse matrix product: the numbers of torchvision's operator, sooner.
+"""ROIAlign on a CPU as one sparse matrix product; the plain form is torchvision.ops.roi_align.
 
 Every output cell is a weighted sum of pixels (rows of the channels-last feature map), so the whole
 of ROIAlign is S @ F with a sparse S: `torch.nn.functional.embedding_bag` computes that at memory
