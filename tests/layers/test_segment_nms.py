@@ -135,6 +135,7 @@ def check_the_kernels() -> None:
         assert found.tolist() == wanted.tolist(), (lengths, gaps, longest, threshold)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not segment_nms_module.AVAILABLE, reason="Triton is not installed")
 def test_the_kernels_in_the_interpreter() -> None:
     code = "from tests.layers.test_segment_nms import check_the_kernels; check_the_kernels()"
