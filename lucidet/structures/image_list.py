@@ -49,6 +49,7 @@ class ImageList:
         padding_constraints: dict[str, int] | None = None,
         *,
         dtype: torch.dtype | None = None,
+        pin_memory: bool = False,
     ) -> ImageList:
         """Pad images to the largest height and the largest width among them.
 
@@ -59,6 +60,7 @@ class ImageList:
             padding_constraints: ``"size_divisibility"`` overrides the argument above;
                 ``"square_size"`` > 0 makes every batch that many pixels high and wide.
             dtype: of the batch; default: that of the first image.
+            pin_memory: the batch, on the host, is in memory that a GPU copies from directly.
 
         Raises:
             ValueError: no image, images that differ in more than height and width, or an image
@@ -87,10 +89,14 @@ class ImageList:
             width = -(-width // multiple) * multiple
         # written once into the batch; padding and stacking would copy every image twice
         shape = (len(tensors), *tensors[0].shape[:-2], height, width)
-        batch = tensors[0].new_full(shape, pad_value, dtype=dtype)
-        for row, image, (h, w) in zip(batch, tensors, image_sizes, strict=True):
-            row[..., :h, :w].copy_(image)
-        return ImageList(batch, image_sizes)
+        tensor = tensors[0].new_full(shape, pad_value, dtype=dtype, pin_memory=pin_memory)
+        batch = ImageList(tensor, image_sizes)
+        if tensor.device.type == "cpu":
+            for index, image in enumerate(tensors):
+                batch[index].copy_(image)
+        else:  # one launch
+            torch._foreach_copy_([batch[i] for i in range(len(batch))], list(tensors))
+        return batch
 
 
 def _check_images(tensors: Sequence[Tensor]) -> None:

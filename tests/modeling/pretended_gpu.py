@@ -129,6 +129,7 @@ class _Functions(TorchFunctionMode):
         before, gpu.creates_on = gpu.creates_on, self._target(name, args, kwargs)
         if isinstance(kwargs.get("device"), torch.device | str):
             kwargs["device"] = CPU
+        kwargs.pop("pin_memory", None)
         if name in ("to", "cpu", "cuda"):
             func, args, kwargs = self._move(args, kwargs if name == "to" else {})
         try:

@@ -69,7 +69,7 @@ def candidates_of_score_1(reference: Reference, image: int) -> Instances:
     """Every anchor and class of the image that the model scores exactly 1.0, boxes not clipped."""
     model = reference.model
     images = model.preprocess_image(reference.inputs())
-    features = model._features(images)
+    features = model.backbone(images.tensor)
     levels = [features[name] for name in model.head_in_features]
     logits, deltas = model._rows(model.head(levels))
     anchors = torch.cat([level.tensor for level in model.anchor_generator(levels)])

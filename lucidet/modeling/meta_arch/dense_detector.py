@@ -137,14 +137,13 @@ class DenseDetector(Detector):
             At training a dict of scalar losses. At test one dict an image, whose `instances` have
             `pred_boxes`, `scores`, `pred_classes`, highest score first.
         """
-        self._check(batched_inputs, self.num_classes)
-        images = self.preprocess_image(batched_inputs)
-        features = self._features(images)
+        images, objects = self.prepare(batched_inputs)
+        features = self.backbone(images.tensor)
+        probe("backbone.features", features=features)
         levels = [features[name] for name in self.head_in_features]
         predictions = self.head(levels)
         if self.training:
-            objects = self._gt_instances(batched_inputs)
-            assert objects is not None  # checked above
+            assert objects is not None  # checked by `prepare`
             return self.forward_training(images, levels, predictions, objects)
         results = self.forward_inference(images, levels, predictions)
         return self._postprocess(results, batched_inputs, images.image_sizes)

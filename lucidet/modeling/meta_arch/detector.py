@@ -16,12 +16,16 @@ from lucidet.modeling.meta_arch.class_map import (
     inverse_class_map,
     with_classes,
 )
-from lucidet.modeling.meta_arch.inputs import check_inputs
+from lucidet.modeling.meta_arch.inputs import (
+    check_inputs,
+    instances_on_device,
+    normalized_batch,
+)
 from lucidet.modeling.postprocessing import detector_postprocess
 from lucidet.structures import ImageList, Instances
 from lucidet.utils.probe import probe
 
-__all__ = ["Detector", "Record", "postprocess"]
+__all__ = ["Detector", "Record", "normalized_batch", "postprocess"]
 
 #: one image's entry of a batch: `image`, at training `instances`, and what names the image
 Record = dict[str, Any]
@@ -102,25 +106,19 @@ class Detector(nn.Module):
         """Return `x` where the model is; overridden `preprocess_image`s call it."""
         return x.to(self.device, non_blocking=True)
 
-    def preprocess_image(self, batched_inputs: Sequence[Record]) -> ImageList:
-        """Return the images normalised and padded to one size, on the model's device.
+    def prepare(self, batched_inputs: list[Record]) -> tuple[ImageList, list[Instances] | None]:
+        """Return all that the first layer and the losses need: what every detector does first.
+
+        Inputs that could only fail further down are refused by name, before anything is moved.
 
         Args:
-            batched_inputs: each with `image` (C, H, W), 0..255, channels as in INPUT.FORMAT.
-        """
-        images = [self._move_to_current_device(record["image"]) for record in batched_inputs]
-        batch = normalized_batch(
-            images,
-            self.pixel_mean,
-            self.pixel_std,
-            self.backbone.size_divisibility,
-            self.backbone.padding_constraints,
-        )
-        probe("input.batch", images=batch.tensor, image_sizes=batch.image_sizes)
-        return batch
+            batched_inputs: see `forward`.
 
-    def _check(self, batched_inputs: list[Record], num_classes: int | None = None) -> None:
-        """Refuse, by name, inputs that could only fail further down."""
+        Returns:
+            The normalized and padded images, and at training each image's ground truth, with the
+            model's own classes; both on the model's device.
+        """
+        num_classes = self._num_classes
         if self.training and self.class_map is not None:
             if self.own_classes is None:
                 raise ValueError(
@@ -128,29 +126,34 @@ class Detector(nn.Module):
                     "0 on, must stand in it once; set MODEL.CLASS_MAP [], and NUM_CLASSES of the "
                     "model to that of the data set"
                 )
-            num_classes = len(self.own_classes)  # objects come with the data set's classes
+            num_classes = len(self.own_classes)  # ground truth has the data set's classes
         check_inputs(
             batched_inputs,
             num_channels=len(self.pixel_mean),
             training=self.training,
             num_classes=num_classes,
         )
+        images = self.preprocess_image(batched_inputs)
+        if not self.training:
+            return images, None
+        given = [record["instances"] for record in batched_inputs]
+        return images, instances_on_device(given, self.device, self.own_classes)
 
-    def _gt_instances(self, batched_inputs: Sequence[Record]) -> list[Instances] | None:
-        """Return the images' objects on the model's device, or None where none are given."""
-        if "instances" not in batched_inputs[0]:
-            return None
-        objects = [
-            record["instances"].to(self.device, non_blocking=True) for record in batched_inputs
-        ]
-        if self.own_classes is None:
-            return objects
-        return [with_classes(found, "gt_classes", self.own_classes) for found in objects]
+    def preprocess_image(self, batched_inputs: Sequence[Record]) -> ImageList:
+        """Return the images normalized and padded to one size, on the model's device.
 
-    def _features(self, images: ImageList) -> dict[str, Tensor]:
-        features = self.backbone(images.tensor)
-        probe("backbone.features", features=features)
-        return features
+        Args:
+            batched_inputs: each with `image` (C, H, W), 0..255, channels as in INPUT.FORMAT.
+        """
+        batch = normalized_batch(
+            [record["image"] for record in batched_inputs],
+            self.pixel_mean,
+            self.pixel_std,
+            self.backbone.size_divisibility,
+            self.backbone.padding_constraints,
+        )
+        probe("input.batch", images=batch.tensor, image_sizes=batch.image_sizes)
+        return batch
 
     def _in_classes_of_data(self, detections: list[Instances]) -> list[Instances]:
         """Return the detections of each image with the data set's classes."""
@@ -167,29 +170,6 @@ class Detector(nn.Module):
     ) -> list[Record]:
         instances = self._in_classes_of_data(instances)
         return postprocess(instances, batched_inputs, image_sizes, self.keep_empty_boxes)
-
-
-def normalized_batch(
-    images: Sequence[Tensor],
-    mean: Tensor,
-    std: Tensor,
-    size_divisibility: int = 0,
-    padding_constraints: dict[str, int] | None = None,
-) -> ImageList:
-    """Return (image - mean) / std of each image in one batch, with zeros around.
-
-    Computed within the batch: each image is written once, and no copies of it come and go.
-
-    Args:
-        images: each (C, H_i, W_i), of any number type.
-        mean, std: (C, 1, 1).
-        size_divisibility, padding_constraints: as in :meth:`ImageList.from_tensors`.
-    """
-    dtype = torch.result_type(images[0], mean)
-    batch = ImageList.from_tensors(images, size_divisibility, 0.0, padding_constraints, dtype=dtype)
-    for index in range(len(images)):
-        batch[index].sub_(mean).div_(std)
-    return batch
 
 
 def postprocess(

@@ -1,15 +1,23 @@
-"""What every detector checks where data enter it, once and before anything goes to a GPU."""
+"""What happens to a batch before the first layer: checks on the host, then on to the device.
 
-# M objects of an image, K classes
+Images and ground truth go to a GPU in one copy each (from pinned memory), whatever the number of
+images, and what is launched there does not depend on it either.
+"""
+
+# N images, C channels, H x W of the padded batch, M ground-truth boxes of an image, K classes
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from lucidet.structures import Instances
+from lucidet.structures import ImageList, Instances
+
+__all__ = ["check_inputs", "describe_input", "instances_on_device", "normalized_batch"]
 
 
 def describe_input(record: Mapping[str, Any], index: int) -> str:
@@ -106,3 +114,129 @@ def check_instances(instances: Instances, name: str, num_classes: int | None) ->
                 f"the model has {num_classes} classes; set NUM_CLASSES of the model to that of the "
                 "data set"
             )
+
+
+def normalized_batch(
+    images: Sequence[Tensor],
+    mean: Tensor,
+    std: Tensor,
+    size_divisibility: int = 0,
+    padding_constraints: dict[str, int] | None = None,
+) -> ImageList:
+    """Return (image - mean) / std of each image in one batch, with zeros around.
+
+    On a CPU each image is written once, into the batch, and normalized there. For a GPU the images
+    are put side by side on the host in their own type (8 bits, as a rule), copied at once, and
+    normalized there together.
+
+    Args:
+        images: each (C, H_i, W_i), of any number type, on the device of `mean` or on another.
+        mean, std: (C, 1, 1).
+        size_divisibility, padding_constraints: as in :meth:`ImageList.from_tensors`.
+    """
+    device = mean.device
+    if device.type == "cpu":
+        dtype = torch.result_type(images[0], mean)
+        images = [image.to(device) for image in images]
+        batch = ImageList.from_tensors(
+            images, size_divisibility, 0.0, padding_constraints, dtype=dtype
+        )
+        for index in range(len(images)):
+            batch[index].sub_(mean).div_(std)
+        return batch
+    on_host = all(image.device.type == "cpu" for image in images)
+    if not on_host:
+        images = [image.to(device, non_blocking=True) for image in images]
+    batch = ImageList.from_tensors(
+        images,
+        size_divisibility,
+        0.0,
+        padding_constraints,
+        dtype=functools.reduce(torch.promote_types, [image.dtype for image in images]),
+        pin_memory=on_host and device.type == "cuda",
+    )
+    tensor = (batch.tensor.to(device, non_blocking=True) - mean).div_(std)
+    padding = _padding_mask(tensor, batch.image_sizes)
+    return ImageList(
+        tensor if padding is None else tensor.masked_fill_(padding, 0.0), batch.image_sizes
+    )
+
+
+def _padding_mask(batch: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Tensor | None:
+    """Return (N, 1, H, W), True in the padding; None where there is none."""
+    height, width = batch.shape[-2:]
+    if all(size == (height, width) for size in image_sizes):
+        return None
+    sizes = torch.tensor(image_sizes)
+    if batch.device.type == "cuda":
+        sizes = sizes.pin_memory()
+    sizes = sizes.to(batch.device, non_blocking=True).view(-1, 2, 1, 1, 1)
+    below = torch.arange(height, device=batch.device).view(-1, 1) >= sizes[:, 0]
+    right = torch.arange(width, device=batch.device) >= sizes[:, 1]
+    return below | right
+
+
+def instances_on_device(
+    instances: Sequence[Instances], device: torch.device, classes: Tensor | None = None
+) -> list[Instances]:
+    """Return each image's instances on a device; each field of all images is copied at once.
+
+    Fields of the results are views of the batch's. A field whose type can't be concatenated, or
+    that not every image has, is copied image by image.
+
+    Args:
+        instances: of each image.
+        device: where to.
+        classes: on the device: an entry for each class of `gt_classes`, by which it is replaced.
+    """
+    names = instances[0].get_fields()
+    if any(own.get_fields().keys() != names.keys() for own in instances):
+        moved = [own.to(device, non_blocking=True) for own in instances]
+        for own in moved if classes is not None else ():
+            own.gt_classes = classes[own.gt_classes]  # type: ignore[index]
+        return moved
+    results = [Instances(own.image_size) for own in instances]
+    for name in names:
+        values = [own.get(name) for own in instances]
+        mapped = classes if name == "gt_classes" else None
+        for result, value in zip(results, _column_on_device(values, device, mapped), strict=True):
+            result.set(name, value)
+    return results
+
+
+def _column_on_device(values: list[Any], device: torch.device, classes: Tensor | None) -> list[Any]:
+    """Return one field of each image on the device."""
+    joined = None if device.type == "cpu" else _joined_on_host(values)
+    if joined is None:
+        moved = [v.to(device, non_blocking=True) if hasattr(v, "to") else v for v in values]
+        return moved if classes is None else [classes[value] for value in moved]
+    column = joined.to(device, non_blocking=True)
+    if classes is not None:
+        column = classes[column]
+    parts, start = [], 0
+    for value in values:
+        parts.append(column[start : start + len(value)])
+        start += len(value)
+    return parts
+
+
+def _joined_on_host(values: list[Any]) -> Any:
+    """Return the rows of all images in pinned memory; None where that can't be done."""
+    kind = type(values[0])
+    if any(type(value) is not kind or _is_elsewhere(value) for value in values):
+        return None
+    if kind is Tensor:
+        if len({(value.dtype, value.shape[1:]) for value in values}) > 1:
+            return None
+        return torch.cat(values).pin_memory()
+    if not (hasattr(kind, "cat") and hasattr(kind, "to")):
+        return None
+    joined = kind.cat(values)
+    if isinstance(getattr(joined, "tensor", None), Tensor):
+        joined.tensor = joined.tensor.pin_memory()
+    return joined
+
+
+def _is_elsewhere(value: Any) -> bool:
+    device = getattr(value, "device", None)
+    return device is not None and torch.device(device).type != "cpu"

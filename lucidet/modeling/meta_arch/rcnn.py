@@ -21,6 +21,7 @@ from lucidet.modeling.postprocessing import detector_postprocess
 from lucidet.modeling.proposal_generator import build_proposal_generator
 from lucidet.modeling.roi_heads import ROIHeads, build_roi_heads
 from lucidet.structures import ImageList, Instances
+from lucidet.utils.probe import probe
 
 
 @META_ARCH_REGISTRY.register()
@@ -91,10 +92,9 @@ class GeneralizedRCNN(Detector):
         """
         if not self.training:
             return self.inference(batched_inputs)  # type: ignore[return-value]
-        self._check(batched_inputs, self._num_classes)
-        images = self.preprocess_image(batched_inputs)
-        objects = self._gt_instances(batched_inputs)
-        features = self._features(images)
+        images, objects = self.prepare(batched_inputs)
+        features = self.backbone(images.tensor)
+        probe("backbone.features", features=features)
         proposals, proposal_losses = self._propose(batched_inputs, images, features, objects)
         _, detector_losses = self.roi_heads(images, features, proposals, objects)
         return {**detector_losses, **proposal_losses}
@@ -116,9 +116,9 @@ class GeneralizedRCNN(Detector):
         """
         if self.training:
             raise ValueError("inference needs a model in test mode: call model.eval() first")
-        self._check(batched_inputs, self._num_classes)
-        images = self.preprocess_image(batched_inputs)
-        features = self._features(images)
+        images, _ = self.prepare(batched_inputs)
+        features = self.backbone(images.tensor)
+        probe("backbone.features", features=features)
         if detected_instances is None:
             proposals, _ = self._propose(batched_inputs, images, features)
             results, _ = self.roi_heads(images, features, proposals, None)
@@ -197,10 +197,9 @@ class ProposalNetwork(Detector):
             The `proposals` are Instances with `proposal_boxes` and `objectness_logits`, highest
             first, scaled to `height` x `width`.
         """
-        self._check(batched_inputs)
-        images = self.preprocess_image(batched_inputs)
-        objects = self._gt_instances(batched_inputs)
-        features = self._features(images)
+        images, objects = self.prepare(batched_inputs)
+        features = self.backbone(images.tensor)
+        probe("backbone.features", features=features)
         proposals, losses = self.proposal_generator(images, features, objects)
         if self.training:
             return losses
