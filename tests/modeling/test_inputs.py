@@ -1,4 +1,4 @@
-"""Images and ground truth on their way to a GPU: the same numbers, in as many launches for any N."""
+"""Images and ground truth on their way to a GPU: same numbers, as many launches for any N."""
 
 from __future__ import annotations
 

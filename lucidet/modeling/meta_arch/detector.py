@@ -118,26 +118,27 @@ class Detector(nn.Module):
             The normalized and padded images, and at training each image's ground truth, with the
             model's own classes; both on the model's device.
         """
-        num_classes = self._num_classes
-        if self.training and self.class_map is not None:
-            if self.own_classes is None:
-                raise ValueError(
-                    "MODEL.CLASS_MAP can't be used for training: each class of the data set, from "
-                    "0 on, must stand in it once; set MODEL.CLASS_MAP [], and NUM_CLASSES of the "
-                    "model to that of the data set"
-                )
-            num_classes = len(self.own_classes)  # ground truth has the data set's classes
         check_inputs(
             batched_inputs,
             num_channels=len(self.pixel_mean),
             training=self.training,
-            num_classes=num_classes,
+            num_classes=self._num_classes if self.class_map is None else self._classes_of_data(),
         )
         images = self.preprocess_image(batched_inputs)
         if not self.training:
             return images, None
         given = [record["instances"] for record in batched_inputs]
         return images, instances_on_device(given, self.device, self.own_classes)
+
+    def _classes_of_data(self) -> int | None:
+        """Return how many classes ground truth has; None at test, where it is not looked at."""
+        if self.training and self.own_classes is None:
+            raise ValueError(
+                "MODEL.CLASS_MAP can't be used for training: each class of the data set, from "
+                "0 on, must stand in it once; set MODEL.CLASS_MAP [], and NUM_CLASSES of the "
+                "model to that of the data set"
+            )
+        return None if self.own_classes is None else len(self.own_classes)
 
     def preprocess_image(self, batched_inputs: Sequence[Record]) -> ImageList:
         """Return the images normalized and padded to one size, on the model's device.

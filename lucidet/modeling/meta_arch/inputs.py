@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -50,49 +50,70 @@ def check_inputs(
     Args:
         batched_inputs: one dict an image, with `image` (C, H, W) and, at training, `instances`.
         num_channels: C, that the model was built for.
-        training: objects are needed.
+        training: ground truth is needed.
         num_classes: K, where the model has classes.
-
-    Raises:
-        ValueError: naming the image, the object and what is wrong.
-    """
-    if isinstance(batched_inputs, Mapping | Tensor) or not batched_inputs:
-        got = "an empty" if len(batched_inputs) == 0 else "a"
-        raise ValueError(
-            "a detector takes a list with one dict an image, "
-            f"[{{'image': (C, H, W) tensor, ...}}]; got {got} {type(batched_inputs).__name__}"
-        )
-    for index, record in enumerate(batched_inputs):
-        name = describe_input(record, index)
-        if "image" not in record:
-            raise ValueError(f"{name}: the dict has no 'image'; its keys are {sorted(record)}")
-        shape = tuple(record["image"].shape)
-        if len(shape) != 3 or shape[0] != num_channels:
-            raise ValueError(
-                f"{name}: expected an image tensor ({num_channels}, H, W), got {shape}; "
-                "MODEL.PIXEL_MEAN has one entry a channel, and channels come first"
-            )
-        if training:
-            if "instances" not in record:
-                raise ValueError(
-                    f"{name}: no 'instances' to train with; call model.eval() to infer, or map the "
-                    "data set with DatasetMapper(is_train=True)"
-                )
-            check_instances(record["instances"], name, num_classes)
-
-
-def check_instances(instances: Instances, name: str, num_classes: int | None) -> None:
-    """Refuse boxes that are not finite or have no area, and classes outside 0..K-1.
 
     Raises:
         ValueError: as ``image 17 (a.jpg), gt_boxes[3] = [40, 10, 40, 90]: width must be > 0``.
     """
-    boxes = instances.gt_boxes.tensor
+    if isinstance(batched_inputs, Mapping | Tensor) or not batched_inputs:
+        _refuse_batch(batched_inputs)
+    for index, record in enumerate(batched_inputs):
+        image = record.get("image")
+        if image is None or image.dim() != 3 or len(image) != num_channels:
+            _refuse_image(record, index, num_channels)
+        if training and not _is_sound(record.get("instances"), num_classes):
+            _refuse_instances(record, index, num_classes)
+
+
+def _is_sound(instances: Instances | None, num_classes: int | None) -> bool:
+    """Return whether boxes are finite and have an area, and classes are in 0..K-1."""
+    if instances is None:
+        return False
+    boxes, fields = instances.gt_boxes.tensor, instances.get_fields()
     if boxes.device.type == "cpu" and boxes.shape[1] == 4:
         sizes = boxes[:, 2:] - boxes[:, :2]
-        good = boxes.isfinite().all(dim=1) & (sizes > 0).all(dim=1)
-        if not good.all():
-            i = int(good.int().argmin())
+        if not (boxes.isfinite().all() and (sizes > 0).all()):
+            return False
+    classes = fields.get("gt_classes")
+    if classes is None or num_classes is None or classes.device.type != "cpu" or not len(classes):
+        return True
+    return bool(classes.min() >= 0) and bool(classes.max() < num_classes)
+
+
+def _refuse_batch(batched_inputs: Any) -> NoReturn:
+    got = "an empty" if len(batched_inputs) == 0 else "a"
+    raise ValueError(
+        "a detector takes a list with one dict an image, "
+        f"[{{'image': (C, H, W) tensor, ...}}]; got {got} {type(batched_inputs).__name__}"
+    )
+
+
+def _refuse_image(record: Mapping[str, Any], index: int, num_channels: int) -> NoReturn:
+    name = describe_input(record, index)
+    if "image" not in record:
+        raise ValueError(f"{name}: the dict has no 'image'; its keys are {sorted(record)}")
+    raise ValueError(
+        f"{name}: expected an image tensor ({num_channels}, H, W), got "
+        f"{tuple(record['image'].shape)}; MODEL.PIXEL_MEAN has one entry a channel, and channels "
+        "come first"
+    )
+
+
+def _refuse_instances(record: Mapping[str, Any], index: int, num_classes: int | None) -> NoReturn:
+    """Name the first ground-truth box, or class, for which `_is_sound` does not hold."""
+    name = describe_input(record, index)
+    if "instances" not in record:
+        raise ValueError(
+            f"{name}: no 'instances' to train with; call model.eval() to infer, or map the "
+            "data set with DatasetMapper(is_train=True)"
+        )
+    boxes = record["instances"].gt_boxes.tensor
+    if boxes.device.type == "cpu" and boxes.shape[1] == 4:
+        sizes = boxes[:, 2:] - boxes[:, :2]
+        bad = ~(boxes.isfinite().all(dim=1) & (sizes > 0).all(dim=1))
+        if bad.any():
+            i = int(bad.int().argmax())
             values = ", ".join(f"{v:g}" for v in boxes[i].tolist())
             if not boxes[i].isfinite().all():
                 problem = "every coordinate must be finite"
@@ -102,18 +123,14 @@ def check_instances(instances: Instances, name: str, num_classes: int | None) ->
                 f"{name}, gt_boxes[{i}] = [{values}]: {problem} (XYXY pixels); "
                 "repair or remove this annotation"
             )
-    if num_classes is None or not instances.has("gt_classes"):
-        return
-    classes = instances.gt_classes
-    if classes.device.type == "cpu":
-        outside = ((classes < 0) | (classes >= num_classes)).nonzero()
-        if len(outside):
-            i = int(outside[0])
-            raise ValueError(
-                f"{name}, gt_classes[{i}] = {int(classes[i])}: must be in 0..{num_classes - 1}, as "
-                f"the model has {num_classes} classes; set NUM_CLASSES of the model to that of the "
-                "data set"
-            )
+    assert num_classes is not None
+    classes = record["instances"].gt_classes
+    i = int(((classes < 0) | (classes >= num_classes)).int().argmax())
+    raise ValueError(
+        f"{name}, gt_classes[{i}] = {int(classes[i])}: must be in 0..{num_classes - 1}, as "
+        f"the model has {num_classes} classes; set NUM_CLASSES of the model to that of the "
+        "data set"
+    )
 
 
 def normalized_batch(
@@ -125,41 +142,41 @@ def normalized_batch(
 ) -> ImageList:
     """Return (image - mean) / std of each image in one batch, with zeros around.
 
-    On a CPU each image is written once, into the batch, and normalized there. For a GPU the images
-    are put side by side on the host in their own type (8 bits, as a rule), copied at once, and
-    normalized there together.
-
     Args:
         images: each (C, H_i, W_i), of any number type, on the device of `mean` or on another.
         mean, std: (C, 1, 1).
         size_divisibility, padding_constraints: as in :meth:`ImageList.from_tensors`.
     """
+    padding = (size_divisibility, 0.0, padding_constraints)
+    if mean.device.type != "cpu":
+        return _normalized_there(images, mean, std, padding)
+    dtype = torch.result_type(images[0], mean)
+    batch = ImageList.from_tensors([im.to(mean.device) for im in images], *padding, dtype=dtype)
+    for index in range(len(images)):  # within the batch: each image is written once
+        batch[index].sub_(mean).div_(std)
+    return batch
+
+
+def _normalized_there(
+    images: Sequence[Tensor], mean: Tensor, std: Tensor, padding: tuple[Any, ...]
+) -> ImageList:
+    """Return the normalized batch on a GPU.
+
+    Images on the host are put side by side there in their own type (8 bits, as a rule), in pinned
+    memory, copied at once, and normalized together.
+    """
     device = mean.device
-    if device.type == "cpu":
-        dtype = torch.result_type(images[0], mean)
-        images = [image.to(device) for image in images]
-        batch = ImageList.from_tensors(
-            images, size_divisibility, 0.0, padding_constraints, dtype=dtype
-        )
-        for index in range(len(images)):
-            batch[index].sub_(mean).div_(std)
-        return batch
     on_host = all(image.device.type == "cpu" for image in images)
     if not on_host:
         images = [image.to(device, non_blocking=True) for image in images]
-    batch = ImageList.from_tensors(
-        images,
-        size_divisibility,
-        0.0,
-        padding_constraints,
-        dtype=functools.reduce(torch.promote_types, [image.dtype for image in images]),
-        pin_memory=on_host and device.type == "cuda",
-    )
+    dtype = functools.reduce(torch.promote_types, [image.dtype for image in images])
+    pinned = on_host and device.type == "cuda"
+    batch = ImageList.from_tensors(images, *padding, dtype=dtype, pin_memory=pinned)
     tensor = (batch.tensor.to(device, non_blocking=True) - mean).div_(std)
-    padding = _padding_mask(tensor, batch.image_sizes)
-    return ImageList(
-        tensor if padding is None else tensor.masked_fill_(padding, 0.0), batch.image_sizes
-    )
+    outside = _padding_mask(tensor, batch.image_sizes)
+    if outside is not None:
+        tensor.masked_fill_(outside, 0.0)
+    return ImageList(tensor, batch.image_sizes)
 
 
 def _padding_mask(batch: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Tensor | None:
@@ -189,6 +206,8 @@ def instances_on_device(
         device: where to.
         classes: on the device: an entry for each class of `gt_classes`, by which it is replaced.
     """
+    if device.type == "cpu" and classes is None:
+        return [own.to(device) for own in instances]
     names = instances[0].get_fields()
     if any(own.get_fields().keys() != names.keys() for own in instances):
         moved = [own.to(device, non_blocking=True) for own in instances]
