@@ -10,6 +10,7 @@ import torch
 from lucidet.config import configurable
 from lucidet.data import detection_utils as utils
 from lucidet.data import transforms as T
+from lucidet.data.fields import is_crowd
 from lucidet.structures import Boxes, Instances
 from lucidet.utils.probe import probe
 
@@ -137,7 +138,7 @@ class DatasetMapper:
 
 def _objects(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the annotations that are not crowd regions."""
-    return [a for a in annotations if a.get("iscrowd", 0) == 0]
+    return [a for a in annotations if not is_crowd(a)]
 
 
 def image_to_tensor(image: np.ndarray) -> torch.Tensor:

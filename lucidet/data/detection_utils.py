@@ -15,6 +15,7 @@ import torch
 from lucidet._absent import absent
 from lucidet.data import transforms as T
 from lucidet.data.catalog import MetadataCatalog
+from lucidet.data.fields import as_size
 from lucidet.data.image_io import YUV_FORMAT, convert_image_to_rgb, convert_PIL_to_numpy, read_image
 from lucidet.structures import Boxes, BoxMode, Instances, polygons_to_bitmask
 
@@ -57,31 +58,35 @@ def check_image_size(dataset_dict: dict[str, Any], image: np.ndarray) -> None:
     """Compare an image with its record; fill the record's size in where it is absent.
 
     Args:
-        dataset_dict: the record; ``width`` and ``height`` are set if it lacks them.
+        dataset_dict: the record; ``width`` and ``height`` are set where it has none that can be.
         image: (H, W, ...), upright.
 
     Raises:
         SizeMismatchError: (a ValueError) the sizes differ.
     """
     h, w = image.shape[:2]
-    if "width" in dataset_dict and "height" in dataset_dict:
-        expected = (dataset_dict["width"], dataset_dict["height"])
-        if expected != (w, h):
-            turned = (
-                " They are each other's transpose: the annotations were made without regard to "
-                "the file's EXIF orientation, which is applied here; save the image upright."
-                if expected == (h, w)
-                else ""
-            )
-            raise SizeMismatchError(
-                f"image {dataset_dict.get('file_name', '(no file name)')} "
-                f"(image_id {dataset_dict.get('image_id', 'not given')}) is {w} x {h} pixels "
-                f"(width x height), its annotations say {expected[0]} x {expected[1]}.{turned} "
-                "Boxes would land in wrong places: correct width and height in the annotation "
-                "file, or put the image back that was annotated"
-            )
-    dataset_dict.setdefault("width", w)
-    dataset_dict.setdefault("height", h)
+    try:
+        expected = (as_size(dataset_dict.get("width")), as_size(dataset_dict.get("height")))
+    except ValueError as error:
+        raise ValueError(
+            f"image {dataset_dict.get('file_name')} (image_id {dataset_dict.get('image_id')}): "
+            f"width and height {error}"
+        ) from None
+    if None not in expected and expected != (w, h):
+        turned = (
+            " They are each other's transpose: the annotations were made without regard to "
+            "the file's EXIF orientation, which is applied here; save the image upright."
+            if expected == (h, w)
+            else ""
+        )
+        raise SizeMismatchError(
+            f"image {dataset_dict.get('file_name', '(no file name)')} "
+            f"(image_id {dataset_dict.get('image_id', 'not given')}) is {w} x {h} pixels "
+            f"(width x height), its annotations say {expected[0]} x {expected[1]}.{turned} "
+            "Boxes would land in wrong places: correct width and height in the annotation "
+            "file, or put the image back that was annotated"
+        )
+    dataset_dict["width"], dataset_dict["height"] = w, h
 
 
 def annotations_to_xyxy(annos: Sequence[dict[str, Any]]) -> np.ndarray:

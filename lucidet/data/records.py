@@ -11,6 +11,8 @@ from torch.utils.data import ConcatDataset, Dataset
 
 from lucidet.data.catalog import DatasetCatalog, MetadataCatalog
 from lucidet.data.detection_utils import check_metadata_consistency
+from lucidet.data.fields import is_crowd
+from lucidet.data.record_fields import check_records
 from lucidet.utils.logger import create_table
 
 logger = logging.getLogger(__name__)
@@ -23,9 +25,7 @@ def filter_images_with_only_crowd_annotations(
 ) -> list[dict[str, Any]]:
     """Return the records with at least one annotation that is not a crowd region."""
     kept = [
-        record
-        for record in dataset_dicts
-        if any(a.get("iscrowd", 0) == 0 for a in record["annotations"])
+        record for record in dataset_dicts if any(not is_crowd(a) for a in record["annotations"])
     ]
     if len(kept) < len(dataset_dicts):
         logger.info(
@@ -52,10 +52,12 @@ def get_detection_dataset_dicts(
         check_consistency: compare ``thing_classes`` of the data sets, and count the objects.
 
     Returns:
-        a list of records; a torch data set if the registered functions return those.
+        a list of records as `check_records` leaves them; a torch data set if the registered
+        functions return those.
 
     Raises:
-        ValueError: nothing is left, or a category id is outside 0..K-1.
+        ValueError: nothing is left, a field of a record has no meaning, or a category id is outside
+            0..K-1.
     """
     if min_keypoints or proposal_files:
         raise ValueError("lucidet loads boxes only: leave min_keypoints and proposal_files unset")
@@ -72,8 +74,9 @@ def get_detection_dataset_dicts(
     if any(isinstance(records, Dataset) for records in loaded.values()):
         return ConcatDataset([loaded[name] for name in names])
 
-    records = [record for name in names for record in loaded[name]]
-    has_annotations = "annotations" in records[0]
+    # of test data that nobody has annotated, no record has annotations
+    has_annotations = any("annotations" in r for found in loaded.values() for r in found)
+    records = [r for name, found in loaded.items() for r in check_records(found, name)]
     if filter_empty and has_annotations:
         kept = filter_images_with_only_crowd_annotations(records)
         if not kept:
@@ -112,7 +115,7 @@ def print_instances_class_histogram(
                     f"0..{len(class_names) - 1}, as there are {len(class_names)} classes. "
                     "Records need contiguous ids from 0; load_coco_json makes them"
                 )
-            if anno.get("iscrowd", 0) == 0:
+            if not is_crowd(anno):
                 counts[category] += 1
     cells = [(name, counts[i]) for i, name in enumerate(class_names)]
     cells.append(("total", sum(counts.values())))

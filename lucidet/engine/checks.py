@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lucidet.data import DatasetCatalog, MetadataCatalog, dataset_names
+from lucidet.data.class_lists import match_test_classes, names_of_classes
 from lucidet.data.specification import connect, is_specification
 
 logger = logging.getLogger(__name__)
@@ -23,8 +24,11 @@ SHOWN_CLASSES = 5
 _READ_ELSEWHERE = ("MODEL.WEIGHTS", "VERSION", "SEED", "CUDNN_BENCHMARK")
 
 
-def connect_datasets(cfg: Any) -> None:
+def connect_datasets(cfg: Any, match: bool = False) -> None:
     """Read the specifications in DATASETS.TRAIN and DATASETS.TEST, with one class list for all.
+
+    With `match`, classes of registered test datasets are matched with the training data's by name;
+    training does so once its data are loaded.
 
     Training data that are not on this machine are passed over: they may not be needed.
 
@@ -42,6 +46,8 @@ def connect_datasets(cfg: Any) -> None:
         if names and key and len(names) == _num_classes(cfg, key):
             train.append(name)
     connect([] if cfg.MODEL.CLASS_MAP else train, cfg.DATASETS.TEST)
+    if match:
+        _match_classes(cfg)
 
 
 def check_classes_of_training_data(cfg: Any) -> None:
@@ -52,6 +58,7 @@ def check_classes_of_training_data(cfg: Any) -> None:
     Raises:
         ValueError: MODEL.CLASS_MAP, or without it their number, doesn't fit.
     """
+    _match_classes(cfg, training=True)
     key = num_classes_key(cfg)
     if key is None:
         return
@@ -72,6 +79,23 @@ def check_classes_of_training_data(cfg: Any) -> None:
                 f"{key} is {_num_classes(cfg, key)}, but data set {name!r} has {_shown(names)}; "
                 f"set {key} {len(names)} (background is not counted)"
             )
+
+
+def _match_classes(cfg: Any, training: bool = False) -> None:
+    """Match the classes of each test dataset with the training data's by name.
+
+    With MODEL.CLASS_MAP they are matched by that. Where nothing is trained, the config's training
+    data count only if they have as many classes as the model: a base config may name others.
+    """
+    key, train = num_classes_key(cfg), []
+    for name in () if cfg.MODEL.CLASS_MAP else cfg.DATASETS.TRAIN:
+        if not is_specification(name) and name not in DatasetCatalog:
+            continue
+        registered = dataset_names([name], "train")[0]
+        count = len(names_of_classes(registered) or ())
+        if training or (key is not None and count == _num_classes(cfg, key)):
+            train.append(registered)
+    match_test_classes(train, dataset_names(cfg.DATASETS.TEST))
 
 
 def check_classes_of_test_data(cfg: Any, name: str) -> None:

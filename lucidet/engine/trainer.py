@@ -364,7 +364,7 @@ class DefaultTrainer(TrainerBase):
         Returns:
             ``{task: {metric: value}}``; by data set's name, where there are several.
         """
-        connect_datasets(cfg)
+        connect_datasets(cfg, match=True)
         names = dataset_names(cfg.DATASETS.TEST)
         if isinstance(evaluators, DatasetEvaluator):
             evaluators = [evaluators]

@@ -5,96 +5,23 @@ Symbols: D detections, G objects, T IoU thresholds, R recall points, K categorie
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from lucidet.data.fields import IdTable, id_order
+from lucidet.evaluation.coco_curves import Curves
+
+__all__ = ["DEFAULT_LIMITS", "CocoTruth", "Curves"]
+
 logger = logging.getLogger(__name__)
 
-SIZES = ("all", "small", "medium", "large")
 DEFAULT_LIMITS = (1, 10, 100)
-
-
-@dataclass(frozen=True)
-class Curves:
-    """What COCO's protocol measures, before it is averaged.
-
-    Attributes:
-        precision: (T, R, K, 4, M) in 0..1; -1 where a category has no object.
-        recall: (T, K, 4, M) in 0..1; -1 where a category has no object.
-        limits: M numbers: how many detections an image may use.
-    """
-
-    precision: np.ndarray
-    recall: np.ndarray
-    limits: tuple[int, ...]
-
-    def ap(self, size: str = "all", iou: float | None = None, category: int | None = None) -> float:
-        """Return the mean precision in percent, NaN where there is nothing to find.
-
-        Args:
-            size: of the objects: ``all``, ``small`` (< 32^2), ``medium``, ``large`` (>= 96^2).
-            iou: one threshold, 0.50 ... 0.95; the mean over all ten without it.
-            category: index of one category; the mean over all without it.
-        """
-        values = self.precision[..., SIZES.index(size), -1]  # (T, R, K)
-        if iou is not None:
-            values = values[[round((iou - 0.5) / 0.05)]]
-        return _mean_percent(values if category is None else values[..., category])
-
-    def ar(self, size: str = "all", limit: int = -1) -> float:
-        """Return the mean recall in percent; `limit` is an index into `limits`."""
-        return _mean_percent(self.recall[:, :, SIZES.index(size), limit])
-
-    def twelve(self) -> dict[str, float]:
-        """Return COCO's twelve numbers in percent, in COCO's order.
-
-        The recalls have a dash in their names, as per-category APs do: detectron2's one-line
-        summary leaves such names out.
-        """
-        numbers = {
-            "AP": self.ap(),
-            "AP50": self.ap(iou=0.5),
-            "AP75": self.ap(iou=0.75),
-            "APs": self.ap("small"),
-            "APm": self.ap("medium"),
-            "APl": self.ap("large"),
-        }
-        numbers |= {f"AR-{limit}": self.ar(limit=i) for i, limit in enumerate(self.limits)}
-        return numbers | {f"AR-{size}": self.ar(size) for size in SIZES[1:]}
-
-    # the names of pycocotools' COCOeval, for evaluators that look into it
-
-    @property
-    def stats(self) -> np.ndarray:
-        """The twelve numbers in 0..1; -1 where there is nothing to find."""
-        numbers = np.array(list(self.twelve().values()))
-        return np.where(np.isnan(numbers), -1.0, numbers / 100.0)
-
-    @property
-    def eval(self) -> dict[str, np.ndarray]:
-        """`precision` and `recall` by name."""
-        return {"precision": self.precision, "recall": self.recall}
-
-    @property
-    def params(self) -> SimpleNamespace:
-        """The axes of `precision`: ``iouThrs``, ``recThrs``, ``areaRngLbl``, ``maxDets``."""
-        return SimpleNamespace(
-            iouThrs=np.linspace(0.5, 0.95, 10),
-            recThrs=np.linspace(0.0, 1.0, self.precision.shape[1]),
-            areaRngLbl=list(SIZES),
-            maxDets=list(self.limits),
-        )
-
-
-def _mean_percent(values: np.ndarray) -> float:
-    defined = values[values > -1]
-    return 100.0 * float(defined.mean()) if defined.size else float("nan")
 
 
 class CocoTruth:
@@ -114,11 +41,13 @@ class CocoTruth:
         if missing:
             raise ValueError(f"{source}: no {missing[0]!r} list; is it a COCO annotation file?")
         self.source = source
-        self.image_ids = _sorted_ids(image["id"] for image in dataset["images"])
-        self.categories = sorted(dataset["categories"], key=lambda c: c["id"])
+        self.dataset = dataset
+        self.image_ids = sorted({image["id"] for image in dataset["images"]}, key=id_order)
+        self.categories = sorted(dataset["categories"], key=lambda c: id_order(c["id"]))
         self.has_annotations = "annotations" in dataset
         self.image_index = {image: i for i, image in enumerate(self.image_ids)}
         self._category_index = {c["id"]: k for k, c in enumerate(self.categories)}
+        self._image_table = IdTable(self.image_ids)
         annotations = dataset.get("annotations", [])
         boxless = [a.get("id") for a in annotations if len(a.get("bbox", ())) != 4]
         if boxless:
@@ -145,24 +74,34 @@ class CocoTruth:
         return np.array([table[a[key]] for a in annotations], np.int64)
 
     def index_of_image(self, image_id: Any) -> int:
-        """Return the position of `image_id`; an unknown id is an error that names it."""
-        if image_id not in self.image_index:
+        """Return the position of `image_id`, also where it is text for a number or the reverse.
+
+        Raises:
+            ValueError: there is no such image; names the id and the first known ones.
+        """
+        known = self._image_table.find(image_id)
+        if known is None:
             raise ValueError(
                 f"prediction for image id {image_id!r}, which {self.source} does not have "
                 f"({len(self.image_ids)} images, first ids {self.image_ids[:3]}); "
                 "evaluate on the data set that the loader reads"
             )
-        return self.image_index[image_id]
+        return self.image_index[known]
+
+    def find_category(self, category_id: Any) -> int | None:
+        """Return the position of `category_id`; None if the JSON does not have it."""
+        return self._category_index.get(category_id)
 
     def index_of_category(self, category_id: Any) -> int:
         """Return the position of `category_id`; an unknown id is an error that names it."""
-        if category_id not in self._category_index:
+        found = self.find_category(category_id)
+        if found is None:
             raise ValueError(
                 f"prediction of category id {category_id!r}, which {self.source} does not have "
                 f"(it has {[c['id'] for c in self.categories][:10]}); MODEL.*.NUM_CLASSES may be "
                 "larger than the data set's number of classes, or MODEL.CLASS_MAP is missing"
             )
-        return self._category_index[category_id]
+        return found
 
     def curves(
         self,
@@ -181,8 +120,43 @@ class CocoTruth:
         """
         rows = np.asarray(detections, np.float64).reshape(-1, 7)
         chosen = sorted(images) if images is not None else list(range(len(self.image_ids)))
-        found = (_hotcoco if fast else _pycocotools)(self, rows, list(limits), chosen)
-        return Curves(np.asarray(found["precision"]), np.asarray(found["recall"]), tuple(limits))
+        judge = (_hotcoco if fast else _pycocotools)(self, rows, list(limits), chosen)
+        numbers = judge.eval or {}
+        return Curves(
+            np.asarray(numbers["precision"]),
+            np.asarray(numbers["recall"]),
+            tuple(limits),
+            scores=np.asarray(numbers["scores"]) if "scores" in numbers else None,
+            judge=judge,
+            truth=self,
+            images=tuple(chosen),
+            rows=rows,
+        )
+
+    def as_coco_api(self) -> Any:
+        """Return pycocotools' COCO of these annotations.
+
+        Raises:
+            ImportError: pycocotools is not installed.
+        """
+        from pycocotools.coco import COCO
+
+        annotations = [
+            {
+                "area": float(area),
+                **{k: v for k, v in a.items() if v is not None},
+                "id": a.get("id", n),
+                "iscrowd": int(crowd),
+            }
+            for n, (a, area, crowd) in enumerate(
+                zip(self.dataset.get("annotations", []), self.area, self.crowd, strict=True), 1
+            )
+        ]
+        found = COCO()
+        found.dataset = {**self.dataset, "annotations": annotations}
+        with contextlib.redirect_stdout(io.StringIO()):
+            found.createIndex()
+        return found
 
     @property
     def image_records(self) -> list[dict[str, Any]]:
@@ -196,17 +170,7 @@ class CocoTruth:
         return [{"id": k, "name": str(c.get("name", k))} for k, c in enumerate(self.categories)]
 
 
-def _sorted_ids(ids: Any) -> list[Any]:
-    found = set(ids)
-    try:
-        return sorted(found)
-    except TypeError:  # numbers and texts mixed
-        return sorted(found, key=str)
-
-
-def _hotcoco(
-    truth: CocoTruth, rows: np.ndarray, limits: list[int], images: list[int]
-) -> dict[str, Any]:
+def _hotcoco(truth: CocoTruth, rows: np.ndarray, limits: list[int], images: list[int]) -> Any:
     import hotcoco
 
     ground_truth = hotcoco.COCO.from_arrays(
@@ -223,12 +187,10 @@ def _hotcoco(
     judge.params.img_ids = images
     judge.evaluate()
     judge.accumulate()
-    return judge.eval or {}
+    return judge
 
 
-def _pycocotools(
-    truth: CocoTruth, rows: np.ndarray, limits: list[int], images: list[int]
-) -> dict[str, Any]:
+def _pycocotools(truth: CocoTruth, rows: np.ndarray, limits: list[int], images: list[int]) -> Any:
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
@@ -236,9 +198,6 @@ def _pycocotools(
         raise ImportError(
             "use_fast_impl=False computes with pycocotools: pip install pycocotools"
         ) from error
-    import contextlib
-    import io
-
     with contextlib.redirect_stdout(io.StringIO()):
         ground_truth, found = COCO(), COCO()
         shared = {"images": truth.image_records, "categories": truth.category_records}
@@ -264,7 +223,7 @@ def _pycocotools(
         judge.params.imgIds = images
         judge.evaluate()
         judge.accumulate()
-    return judge.eval or {}
+    return judge
 
 
 def _record(

@@ -9,7 +9,7 @@ import copy
 import json
 import logging
 import os
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,17 +19,18 @@ import numpy as np
 import torch
 
 from lucidet.data import MetadataCatalog
+from lucidet.data.box_report import BoxReport
 from lucidet.data.datasets.coco import convert_to_coco_json
+from lucidet.data.datasets.coco_json import check_coco, drop_unusable, fill_sizes, read_json
 from lucidet.evaluation.box_proposals import average_recall
-from lucidet.evaluation.classes import refuse_unknown_classes
 from lucidet.evaluation.coco_ap import DEFAULT_LIMITS, CocoTruth, Curves
 from lucidet.evaluation.coco_api import (
     _evaluate_predictions_on_coco,
     as_curves,
-    read_coco_api,
     rows_of_records,
 )
-from lucidet.evaluation.evaluator import DatasetEvaluator
+from lucidet.evaluation.detection_rows import DetectionRows
+from lucidet.evaluation.evaluator import DatasetEvaluator, image_id_of
 from lucidet.utils import comm
 from lucidet.utils.logger import create_small_table, create_table
 
@@ -40,6 +41,8 @@ logger = logging.getLogger(__name__)
 RESULTS_FILE = "coco_instances_results.json"
 PROPOSAL_LIMITS = (100, 1000)
 KNOWN_TASKS = ("bbox", "box_proposals")
+#: metadata of a data set whose JSON is a copy of its records
+_CONVERTED = "converted_json_file"
 
 
 class COCOEvaluator(DatasetEvaluator):
@@ -59,7 +62,7 @@ class COCOEvaluator(DatasetEvaluator):
             the three recalls; the last holds for AP.
         use_fast_impl: through hotcoco; False takes pycocotools (same numbers, slower).
         kpt_oks_sigmas: must be empty: keypoints are not evaluated.
-        allow_cached_coco: reuse a JSON that was converted before.
+        allow_cached_coco: reuse a JSON that was converted before, if it holds the same.
     """
 
     def __init__(
@@ -92,7 +95,7 @@ class COCOEvaluator(DatasetEvaluator):
         self._metadata = MetadataCatalog.get(dataset_name)
         # a specification's dataset has a name without slashes
         path = _json_path(self._metadata.name, self._metadata, output_dir, allow_cached_coco)
-        self._truth = CocoTruth(_read_json(path), path)
+        self._truth = CocoTruth(_read_truth(path, self._metadata.get("image_root")), path)
         self._class_to_id = _class_to_category_id(self._metadata, self._truth)
         self._predictions: list[dict[str, Any]] = []
         self._results: OrderedDict[str, Any] = OrderedDict()
@@ -106,7 +109,7 @@ class COCOEvaluator(DatasetEvaluator):
     @cached_property
     def _coco_api(self) -> Any:
         """pycocotools' COCO of the annotations, for subclasses; read when it is asked for."""
-        return read_coco_api(self._truth.source)
+        return self._truth.as_coco_api()
 
     def reset(self) -> None:
         self._predictions = []
@@ -120,15 +123,13 @@ class COCOEvaluator(DatasetEvaluator):
                 image as it is on disk), or ``proposals`` (proposal_boxes, objectness_logits).
 
         Raises:
-            ValueError: a detection of a class that the data set does not have.
+            ValueError: an input without ``image_id``.
         """
         for given, output in zip(inputs, outputs, strict=True):
-            kept: dict[str, Any] = {"image_id": given["image_id"]}
+            kept: dict[str, Any] = {"image_id": image_id_of(given)}
             if "instances" in output:
-                rows = kept["instances"] = _instance_rows(output["instances"])  # (D, 6)
-                if self._class_to_id is not None:
-                    known, name = self._class_to_id.keys(), self._dataset_name
-                    refuse_unknown_classes(rows[:, 5], known, given["image_id"], name)
+                rows = _instance_rows(output["instances"])  # (D, 6)
+                kept["instances"] = DetectionRows(rows, kept["image_id"])
             if "proposals" in output:
                 kept["proposals"] = _ranked_boxes(output["proposals"])  # (P, 4)
             if len(kept) > 1:
@@ -148,6 +149,7 @@ class COCOEvaluator(DatasetEvaluator):
         if not predictions:
             logger.warning("[COCOEvaluator] Did not receive valid predictions.")
             return {}
+        self._check_images(predictions, img_ids)
         self._results = OrderedDict()
         tasks = self._tasks or [
             task
@@ -159,6 +161,26 @@ class COCOEvaluator(DatasetEvaluator):
         if "bbox" in tasks:
             self._eval_predictions(predictions, img_ids)
         return copy.deepcopy(self._results)
+
+    def _check_images(
+        self, predictions: list[dict[str, Any]], img_ids: Sequence[Any] | None
+    ) -> None:
+        """Refuse an image that was predicted twice; say how many were not predicted."""
+        truth = self._truth
+        times = Counter(truth.index_of_image(p["image_id"]) for p in predictions)
+        twice = [truth.image_ids[i] for i, n in times.items() if n > 1]
+        if twice:
+            raise ValueError(
+                f"{len(twice)} images of {self._dataset_name!r} were predicted more than once, for "
+                f"example image_id {twice[0]!r}: their detections would count twice. Give each "
+                "record an image_id of its own, and each image once"
+            )
+        missing = [i for n, i in enumerate(truth.image_ids) if n not in times]
+        if missing and img_ids is None:
+            logger.warning(
+                f"{len(missing)} of {len(truth.image_ids)} images of {self._dataset_name!r} were "
+                f"not predicted, for example image_id {missing[0]!r}: their objects count as missed"
+            )
 
     def _gather(self) -> list[dict[str, Any]] | None:
         if not self._distributed:
@@ -197,19 +219,53 @@ class COCOEvaluator(DatasetEvaluator):
         for prediction in predictions:
             own = prediction.get("instances")
             if own is not None:
-                if not isinstance(own, np.ndarray):  # of a subclass with its own process()
-                    own = rows_of_records(own)
+                # a subclass with its own process() may have put records or arrays there
+                array = own.array if isinstance(own, DetectionRows) else own
+                if not isinstance(array, np.ndarray):
+                    array = rows_of_records(array)
                 image = self._truth.index_of_image(prediction["image_id"])
-                parts.append(np.concatenate([np.full((len(own), 1), float(image)), own], axis=1))
+                parts.append(
+                    np.concatenate([np.full((len(array), 1), float(image)), array], axis=1)
+                )
         rows = np.concatenate(parts) if parts else np.zeros((0, 7))
-        classes = rows[:, 6].astype(np.int64)
-        found = np.unique(classes)
-        positions = [self._truth.index_of_category(self._category_id(int(c))) for c in found]
-        rows[:, 6] = np.array(positions, float)[np.searchsorted(found, classes)] if len(rows) else 0
+        rows = self._of_known_classes(rows)
+        self._warn_of_limit(rows)
         return rows
 
+    def _of_known_classes(self, rows: np.ndarray) -> np.ndarray:
+        """Return the rows with categories as positions, without classes that there are none of."""
+        classes = rows[:, 6].astype(np.int64)
+        known: dict[int, int] = {}
+        for k in np.unique(classes).tolist():
+            position = self._truth.find_category(self._category_id(k))
+            if position is not None:
+                known[k] = position
+        kept = np.isin(classes, list(known))
+        if not kept.all():
+            unknown = np.unique(classes[~kept]).tolist()
+            logger.warning(
+                f"{int((~kept).sum())} of {len(rows)} detections are of classes that "
+                f"{self._dataset_name!r} does not have, {unknown[:10]}, and are left out of the "
+                f"AP: it has {len(self._truth.categories)} classes, counted from 0. Set "
+                "NUM_CLASSES of the model to that number for weights trained on such data, or say "
+                "with MODEL.CLASS_MAP what each class of the model is here (-1: nothing)"
+            )
+        rows = rows[kept]
+        rows[:, 6] = [known[k] for k in classes[kept].tolist()]
+        return rows
+
+    def _warn_of_limit(self, rows: np.ndarray) -> None:
+        limit = self._limits[-1]
+        most = np.unique(rows[:, 0], return_counts=True)[1].max(initial=0)
+        if most > limit:
+            logger.warning(
+                f"an image has {most} detections, but AP uses the best {limit} of an image, as "
+                f"COCO's does: for more, COCOEvaluator(..., max_dets_per_image={most}), in "
+                "build_evaluator of a trainer"
+            )
+
     def _category_id(self, class_index: int) -> Any:
-        return class_index if self._class_to_id is None else self._class_to_id[class_index]
+        return class_index if self._class_to_id is None else self._class_to_id.get(class_index)
 
     def _write_results(self, rows: np.ndarray, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -337,28 +393,37 @@ def _limits(max_dets: int | Sequence[int] | None) -> tuple[int, ...]:
 def _json_path(name: str, metadata: Any, output_dir: str | None, allow_cached: bool) -> str:
     """Return the data set's COCO JSON; one without is converted into `output_dir`."""
     path = metadata.get("json_file", None)
-    if path is not None:
+    if path is not None and path != metadata.get(_CONVERTED):
         return path
     if output_dir is None:
-        raise ValueError(
-            f"data set {name!r} has no json_file in its metadata; give COCOEvaluator an "
-            "output_dir, where it can write the data set as a COCO JSON"
-        )
-    path = os.path.join(output_dir, f"{name}_coco_format.json")
+        if path is None:
+            raise ValueError(
+                f"data set {name!r} has no json_file in its metadata; give COCOEvaluator an "
+                "output_dir, where it can write the data set as a COCO JSON"
+            )
+        output_dir = os.path.dirname(path)
+    path = os.path.join(output_dir, f"{name}_coco_format.json".replace(os.sep, "_"))
     logger.info(f"{name!r} has no COCO JSON; converting it to {path}")
-    os.makedirs(output_dir, exist_ok=True)
     convert_to_coco_json(name, path, allow_cached=allow_cached)
-    metadata.json_file = path
+    # by the name that marks it, the next evaluator knows that the records are what counts
+    metadata.__dict__["json_file"] = metadata.__dict__[_CONVERTED] = path
     return path
 
 
-def _read_json(path: str | Path) -> dict[str, Any]:
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path}: not a complete JSON file ({error}); download or write it again"
-        ) from error
+def _read_truth(path: str | Path, image_root: str | None) -> dict[str, Any]:
+    """Return a COCO JSON's content with the annotations that training uses, and no others."""
+    raw = read_json(path)
+    annotated = isinstance(raw, dict) and raw.get("annotations") is not None
+    content = check_coco(raw, str(path))
+    # loading the data set has warned of what is left out
+    report = BoxReport(str(path), level=logging.INFO)
+    if image_root is not None:
+        content = fill_sizes(content, image_root, str(path))
+    content = drop_unusable(content, report)
+    report.log()
+    if not annotated:
+        del content["annotations"]
+    return content
 
 
 def _class_to_category_id(metadata: Any, truth: CocoTruth) -> dict[int, Any] | None:

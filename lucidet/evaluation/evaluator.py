@@ -74,6 +74,20 @@ class DatasetEvaluators(DatasetEvaluator):
         return merged
 
 
+def image_id_of(record: dict[str, Any]) -> Any:
+    """Return the id that an evaluator knows an image by.
+
+    Raises:
+        ValueError: the mapper has left it out.
+    """
+    if record.get("image_id") is None:
+        raise ValueError(
+            f"image {record.get('file_name', '(no file name)')} has no image_id, by which its "
+            "annotations are found: keep 'image_id' of the record in the mapper's result"
+        )
+    return record["image_id"]
+
+
 @contextmanager
 def inference_context(model: nn.Module) -> Iterator[None]:
     """Put `model` into eval mode, and every module back into its own mode afterwards.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import xml.etree.ElementTree as ET
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,17 @@ from typing import Any
 import numpy as np
 
 from lucidet.data import MetadataCatalog
+from lucidet.data.box_report import BoxReport
+from lucidet.data.datasets.voc_xml import (
+    find_voc_image,
+    image_stem,
+    names_of_split,
+    read_voc_xml,
+    size_of,
+    usable_objects,
+)
 from lucidet.evaluation.classes import refuse_unknown_classes
-from lucidet.evaluation.evaluator import DatasetEvaluator
+from lucidet.evaluation.evaluator import DatasetEvaluator, image_id_of
 from lucidet.utils import comm
 from lucidet.utils.logger import create_small_table, create_table
 
@@ -47,11 +55,11 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
         self._dataset_name = dataset_name
         meta = MetadataCatalog.get(dataset_name)
         root = Path(meta.dirname)
-        self._annotations = root / "Annotations"
+        self._annotations, self._images = root / "Annotations", root / "JPEGImages"
         self._image_list = root / "ImageSets" / "Main" / f"{meta.split}.txt"
         self._class_names = list(meta.thing_classes)
         self._is_2007 = meta.get("year", 2012) == 2007
-        self._predictions: list[tuple[str, np.ndarray]] = []
+        self._predictions: list[tuple[Any, np.ndarray]] = []
 
     def reset(self) -> None:
         self._predictions = []
@@ -68,9 +76,10 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
             scores = found.scores.detach().cpu().double().numpy()
             classes = found.pred_classes.detach().cpu().double().numpy()
             known = range(len(self._class_names))
-            refuse_unknown_classes(classes, known, given["image_id"], self._dataset_name)
+            image_id = image_id_of(given)
+            refuse_unknown_classes(classes, known, image_id, self._dataset_name)
             rows = np.concatenate([boxes, scores[:, None], classes[:, None]], axis=1)
-            self._predictions.append((str(given["image_id"]), rows))
+            self._predictions.append((image_id, rows))
 
     def evaluate(self) -> dict[str, Any]:
         """Return ``{"bbox": {"AP", "AP50", "AP75", "AP-<class>" ...}}`` in percent, on rank 0.
@@ -80,8 +89,8 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
         gathered = comm.gather(self._predictions, dst=0)
         if not comm.is_main_process():
             return {}
-        predictions = dict(entry for rank in gathered for entry in rank)
         truth = self._read_truth()
+        predictions = self._by_name([entry for rank in gathered for entry in rank], truth.keys())
         ap = np.array(  # (K, T)
             [
                 self._class_ap(k, predictions, {image: own[k] for image, own in truth.items()})
@@ -98,13 +107,55 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
         return OrderedDict(bbox=main | per_class)
 
     def _read_truth(self) -> dict[str, list[_Objects]]:
-        """Return for each image of the split its objects by class."""
-        images = self._image_list.read_text(encoding="utf-8").split("\n")
-        names = [line.split()[0] for line in images if line.strip()]
+        """Return for each image of the split its objects by class: those that training uses."""
+        report = BoxReport(str(self._annotations), form="VOC", level=logging.INFO)
         return {
-            name: _read_objects(self._annotations / f"{name}.xml", self._class_names)
-            for name in names
+            name: _read_objects(
+                self._annotations / f"{name}.xml", self._images, self._class_names, report
+            )
+            for name in names_of_split(self._image_list, self._annotations)
         }
+
+    def _by_name(
+        self, gathered: Sequence[tuple[Any, np.ndarray]], names: Collection[str]
+    ) -> dict[str, np.ndarray]:
+        """Return the detections by the name of their image in the split's list.
+
+        Raises:
+            ValueError: no image_id is such a name, or one was predicted twice.
+        """
+        found: dict[str, np.ndarray] = {}
+        others: list[Any] = []
+        for image_id, rows in gathered:
+            name = str(image_id)
+            if name not in names:
+                name = image_stem(name.replace("\\", "/").split("/")[-1])
+            if name not in names:
+                others.append(image_id)
+                continue
+            if name in found:
+                raise ValueError(
+                    f"image {name!r} of {self._dataset_name!r} was predicted more than once (last "
+                    f"as image_id {image_id!r}); give each image once"
+                )
+            found[name] = rows
+        if others:
+            problem = (
+                f"{len(others)} of {len(gathered)} predicted images are not among the "
+                f"{len(names)} names in {self._image_list}, such as {sorted(names)[:3]}, for "
+                f"example image_id {others[0]!r}: the image_id of each record must be its name "
+                "there, as load_voc_instances gives it"
+            )
+            if not found:
+                raise ValueError(problem)
+            logger.warning(f"{problem}; they do not count")
+        missing = [name for name in names if name not in found]
+        if missing:
+            logger.warning(
+                f"{len(missing)} of {len(names)} images of {self._dataset_name!r} were not "
+                f"predicted, for example {missing[0]!r}: their objects count as missed"
+            )
+        return found
 
     def _class_ap(
         self, k: int, predictions: dict[str, np.ndarray], truth: dict[str, _Objects]
@@ -171,25 +222,17 @@ def _best_object(box: np.ndarray, objects: np.ndarray) -> tuple[int, float]:
     return int(iou.argmax()), float(iou.max())
 
 
-def _read_objects(path: Path, class_names: Sequence[str]) -> list[_Objects]:
-    try:
-        root = ET.parse(path).getroot()
-    except ET.ParseError as error:
-        raise ValueError(f"{path}: not a complete XML file ({error}); write it again") from error
-    boxes: list[list[list[float]]] = [[] for _ in class_names]
+def _read_objects(
+    path: Path, images: Path, class_names: Sequence[str], report: BoxReport
+) -> list[_Objects]:
+    image = read_voc_xml(path)
+    size = size_of(image, find_voc_image(images, path.stem, image.file_name))
+    boxes: list[list[Sequence[float]]] = [[] for _ in class_names]
     difficult: list[list[bool]] = [[] for _ in class_names]
-    for node in root.iter("object"):
-        name = (node.findtext("name") or "").strip()
-        corners = [node.findtext(f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax")]
-        if name not in class_names:
-            continue
-        if None in corners:
-            raise ValueError(f"{path}: object {name!r} lacks a corner in its bndbox, got {corners}")
-        xmin, ymin, xmax, ymax = (float(corner or 0) for corner in corners)
-        boxes[class_names.index(name)].append([xmin - 1.0, ymin - 1.0, xmax, ymax])
-        difficult[class_names.index(name)].append(
-            (node.findtext("difficult") or "0").strip() == "1"
-        )
+    for found in usable_objects(image, size, path.stem, report):
+        if found.name in class_names:
+            boxes[class_names.index(found.name)].append(found.corners)
+            difficult[class_names.index(found.name)].append(found.difficult)
     return [
         _Objects(np.array(b, float).reshape(-1, 4), np.array(d, bool))
         for b, d in zip(boxes, difficult, strict=True)

@@ -111,7 +111,7 @@ def images_of_numbers(content: dict[str, Any], folder: Path) -> None:
 
 def box_of_text(content: dict[str, Any], folder: Path) -> None:
     for annotation in content["annotations"]:
-        annotation["bbox"] = ["1", "2", "3", "4"]
+        annotation["bbox"] = ["left", "top", "right", "bottom"]
 
 
 FAULTS = [

@@ -103,7 +103,7 @@ def test_a_broken_file_is_named(tmp_path):
     name = write(tmp_path, {"a": [CAT]})
     path = tmp_path / "Annotations" / "a.xml"
     path.write_text(path.read_text()[:-10])
-    with pytest.raises(ValueError, match=r"a\.xml: not a complete XML file"):
+    with pytest.raises(ValueError, match=r"a\.xml .*not a complete XML file"):
         evaluate(name, {})
     path.write_text("<annotation><object><name>cat</name></object></annotation>")
     with pytest.raises(ValueError, match=r"a\.xml: object 'cat' lacks a corner"):

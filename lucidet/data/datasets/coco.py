@@ -16,8 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from lucidet._absent import absent
+from lucidet.data.box_report import BoxReport
 from lucidet.data.catalog import DatasetCatalog, MetadataCatalog
-from lucidet.data.datasets.coco_json import BoxReport, read_coco
+from lucidet.data.datasets.coco_json import drop_unusable, fill_sizes, read_coco
+from lucidet.data.fields import id_order
+from lucidet.data.image_io import image_size
+from lucidet.data.match_classes import match_classes
+from lucidet.data.record_fields import CheckedRecords, check_records
+from lucidet.data.text_files import find_file
 from lucidet.structures import BoxMode
 
 __all__ = [
@@ -60,25 +66,27 @@ def load_coco_json(
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is broken; names file, id and repair.
+        ValueError: the file is broken; names file, id and repair. Or the metadata of
+            `dataset_name` already has other classes than the file.
 
-    Boxes without area or wholly outside their image are left out with a logged warning.
+    Boxes without area or wholly outside their image are left out with a logged warning. Where the
+    metadata already has ``thing_classes``, the file's categories are matched to them by name.
     """
     content = read_coco(json_file)
     id_map = None
     if dataset_name is not None:
-        id_map = _register_categories(content["categories"], dataset_name)
+        id_map = _register_categories(content, dataset_name, str(json_file))
     report = BoxReport(str(json_file))
     records = coco_records(content, image_root, id_map, report, extra_annotation_keys or ())
     report.log()
     logger.info("loaded %d images in COCO format from %s", len(records), json_file)
-    return records
+    return CheckedRecords(records)
 
 
 def coco_records(
     content: dict[str, Any],
     image_root: str | os.PathLike[str],
-    id_map: dict[int, int] | None,
+    id_map: dict[Any, int] | None,
     report: BoxReport,
     extra_annotation_keys: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
@@ -91,33 +99,42 @@ def coco_records(
         report: notes boxes that are left out or clipped.
         extra_annotation_keys: further keys to take over.
     """
+    content = drop_unusable(fill_sizes(content, image_root, report.file), report)
     annotations_of = defaultdict(list)
     for annotation in content["annotations"]:
+        _refuse_ignored(annotation, report.file)
         annotations_of[annotation["image_id"]].append(annotation)
     kept_keys = (*_KEPT_KEYS, *extra_annotation_keys)
     records = []
-    for image in sorted(content["images"], key=lambda entry: entry["id"]):
+    for image in sorted(content["images"], key=lambda entry: id_order(entry["id"])):
         record: dict[str, Any] = {
-            "file_name": os.path.join(image_root, image["file_name"]),
+            "file_name": find_file(image_root, image["file_name"]),
             "image_id": image["id"],
         }
         record.update((key, image[key]) for key in ("height", "width") if key in image)
         record["annotations"] = [
-            _to_object(annotation, id_map, kept_keys)
-            for annotation in annotations_of[image["id"]]
-            if _is_usable(annotation, record, report)
+            _to_object(annotation, id_map, kept_keys) for annotation in annotations_of[image["id"]]
         ]
         records.append(record)
     return records
 
 
-def _register_categories(categories: list[dict[str, Any]], dataset_name: str) -> dict[int, int]:
-    ordered = sorted(categories, key=lambda category: category["id"])
-    id_map = {category["id"]: k for k, category in enumerate(ordered)}
+def _register_categories(content: dict[str, Any], dataset_name: str, file: str) -> dict[Any, int]:
+    """Set the dataset's classes, or match the file's categories to those it has by name."""
+    ordered = sorted(content["categories"], key=lambda category: id_order(category["id"]))
+    used_ids = {annotation["category_id"] for annotation in content["annotations"]}
     meta = MetadataCatalog.get(dataset_name)
-    meta.thing_classes = [category["name"] for category in ordered]
-    meta.thing_dataset_id_to_contiguous_id = id_map
-    if ordered and not (ordered[0]["id"] == 1 and ordered[-1]["id"] == len(ordered)):
+    names = [category["name"] for category in ordered]
+    used = {category["name"] for category in ordered if category["id"] in used_ids}
+    classes = match_classes(names, meta.get("thing_classes"), file, dataset_name, used)
+    index = {name: k for k, name in enumerate(classes)}
+    id_map = {c["id"]: index[c["name"]] for c in ordered if c["name"] in index}
+    meta.thing_classes = classes
+    known = meta.get("thing_dataset_id_to_contiguous_id")
+    # ids that the file does not have may be known beside them
+    if known is None or any(known.get(i) != k for i, k in id_map.items()):
+        meta.thing_dataset_id_to_contiguous_id = id_map
+    if classes == names and ordered and [c["id"] for c in ordered] != [*range(1, len(names) + 1)]:
         logger.info(
             "%s: category ids are not 1..%d; they are mapped to 0..%d in their order",
             dataset_name,
@@ -127,17 +144,16 @@ def _register_categories(categories: list[dict[str, Any]], dataset_name: str) ->
     return id_map
 
 
-def _is_usable(annotation: dict[str, Any], record: dict[str, Any], report: BoxReport) -> bool:
+def _refuse_ignored(annotation: dict[str, Any], file: str) -> None:
     if annotation.get("ignore", 0):
         raise ValueError(
-            f"annotation file {report.file}: annotation {annotation.get('id')} has 'ignore' set, "
+            f"annotation file {file}: annotation {annotation.get('id')} has 'ignore' set, "
             "which COCO's format has no place for; mark regions to be ignored with 'iscrowd': 1"
         )
-    return report.usable(annotation["bbox"], record, annotation.get("id", "(no id)"))
 
 
 def _to_object(
-    annotation: dict[str, Any], id_map: dict[int, int] | None, kept_keys: Sequence[str]
+    annotation: dict[str, Any], id_map: dict[Any, int] | None, kept_keys: Sequence[str]
 ) -> dict[str, Any]:
     category = annotation["category_id"]
     found = {key: annotation[key] for key in kept_keys if annotation.get(key) is not None}
@@ -162,43 +178,59 @@ def convert_to_coco_dict(dataset_name: str) -> dict[str, Any]:
         ``info``, ``images``, ``annotations`` (ids from 1), ``categories``. ``area`` is the record's
         own, else the box's.
     """
-    records = DatasetCatalog.get(dataset_name)
+    records = check_records(DatasetCatalog.get(dataset_name), dataset_name)
     meta = MetadataCatalog.get(dataset_name)
     contiguous = meta.get("thing_dataset_id_to_contiguous_id")
     to_file_id = {k: i for i, k in contiguous.items()} if contiguous else {}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for position, record in enumerate(records):
-        image_id = record.get("image_id", position)
-        images.append(
-            {
-                "id": image_id,
-                "width": int(record["width"]),
-                "height": int(record["height"]),
-                "file_name": str(record["file_name"]),
-            }
-        )
-        for obj in record.get("annotations", ()):
+    seen: set[Any] = set()
+    for record in records:
+        if record["image_id"] in seen:
+            raise ValueError(
+                f"data set {dataset_name!r}: image_id {record['image_id']!r} occurs more than once "
+                f"(last for {record['file_name']}); give each record its own to evaluate on it"
+            )
+        seen.add(record["image_id"])
+        images.append(_coco_image(record, dataset_name))
+        for obj in record["annotations"]:
             category = obj["category_id"]
             box, area = _coco_box(obj)
             annotations.append(
                 {
                     "id": len(annotations) + 1,
-                    "image_id": image_id,
+                    "image_id": record["image_id"],
                     "bbox": box,
                     "area": area,
                     "iscrowd": int(obj.get("iscrowd", 0)),
-                    "category_id": int(to_file_id.get(category, category)),
+                    "category_id": to_file_id.get(category, category),
                 }
             )
     categories = [
-        {"id": int(to_file_id.get(k, k)), "name": name} for k, name in enumerate(meta.thing_classes)
+        {"id": to_file_id.get(k, k), "name": name} for k, name in enumerate(meta.thing_classes)
     ]
     return {
         "info": {"description": f"{dataset_name}, converted by lucidet"},
         "images": images,
         "annotations": annotations,
         "categories": categories,
+    }
+
+
+def _coco_image(record: dict[str, Any], dataset_name: str) -> dict[str, Any]:
+    if not {"width", "height"} <= record.keys():
+        size = image_size(record["file_name"])
+        if size is None:
+            raise ValueError(
+                f"data set {dataset_name!r}: image {record['image_id']} has no width and height, "
+                f"and {record['file_name']} can't be read to find them"
+            )
+        record = {**record, "width": size[0], "height": size[1]}
+    return {
+        "id": record["image_id"],
+        "width": record["width"],
+        "height": record["height"],
+        "file_name": str(record["file_name"]),
     }
 
 
@@ -222,20 +254,18 @@ def convert_to_coco_json(
     Args:
         dataset_name: registered.
         output_file: written in one step, so no other process sees half of it.
-        allow_cached: leave an existing file as it is.
+        allow_cached: leave an existing file as it is where it holds what would be written; a file
+            that differs is written again in any case.
     """
     path = Path(output_file)
+    text = json.dumps(convert_to_coco_dict(dataset_name))
     if path.exists() and allow_cached:
-        logger.warning(
-            "using the COCO file that is already at %s; delete it if data set %s has changed",
-            path,
-            dataset_name,
-        )
-        return
+        if path.read_bytes() == text.encode():
+            return
+        logger.info("data set %s has changed: %s is written again", dataset_name, path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = convert_to_coco_dict(dataset_name)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-        json.dump(content, file)
+        file.write(text)
     os.replace(file.name, path)
     logger.info("wrote %s in COCO format to %s", dataset_name, path)
 

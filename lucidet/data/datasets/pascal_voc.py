@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lucidet.data.box_report import BoxReport
 from lucidet.data.catalog import DatasetCatalog, MetadataCatalog
+from lucidet.data.datasets.voc_xml import (
+    find_voc_image,
+    names_of_split,
+    read_voc_xml,
+    size_of,
+    usable_objects,
+)
+from lucidet.data.record_fields import CheckedRecords
 from lucidet.structures import BoxMode
 
 __all__ = ["CLASS_NAMES", "load_voc_instances", "register_pascal_voc"]
@@ -36,11 +44,13 @@ def load_voc_instances(
 
     VOC counts pixels from 1 and includes both ends, so a box (xmin, ymin, xmax, ymax) covers the
     continuous (xmin - 1, ymin - 1, xmax, ymax). Objects marked "difficult" are training objects
-    as others are.
+    as others are. An image has its XML file's name and any suffix, or the name in ``<filename>``;
+    a size that is absent or 0 is read from it. Boxes without area or outside their image are left
+    out with a logged warning.
 
     Raises:
         FileNotFoundError: a file of the layout is missing.
-        ValueError: broken XML, no image size, an unknown class, a box without area.
+        ValueError: broken XML, an unknown class, a field without meaning.
     """
     root = Path(dirname)
     list_file = root / "ImageSets" / "Main" / f"{split}.txt"
@@ -50,65 +60,45 @@ def load_voc_instances(
             f"Pascal VOC list {list_file} does not exist; splits there: {splits or 'none'}. "
             "The folder must hold Annotations, ImageSets/Main and JPEGImages"
         )
-    # "2007_000027" or, in the lists of single classes, "2007_000027  1"
-    names = [line.split()[0] for line in list_file.read_text().splitlines() if line.strip()]
+    names = names_of_split(list_file, root / "Annotations")
     class_ids = {name: k for k, name in enumerate(class_names)}
-    return [_load_image(root, name, class_ids) for name in names]
+    report = BoxReport(str(root / "Annotations"), form="VOC")
+    records = [_load_image(root, name, class_ids, report) for name in names]
+    report.log()
+    return CheckedRecords(records)
 
 
-def _load_image(root: Path, name: str, class_ids: dict[str, int]) -> dict[str, Any]:
+def _load_image(
+    root: Path, name: str, class_ids: dict[str, int], report: BoxReport
+) -> dict[str, Any]:
     xml_file = root / "Annotations" / f"{name}.xml"
     try:
-        tree = ElementTree.parse(xml_file).getroot()
+        image = read_voc_xml(xml_file)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"annotation file {xml_file} of image {name} does not exist; add it, or take the "
             "image out of the split's list"
         ) from None
-    except ElementTree.ParseError as error:
-        raise ValueError(f"annotation file {xml_file} is not valid XML: {error}") from error
-    objects = [_load_object(node, xml_file, class_ids) for node in tree.findall("object")]
-    return {
-        "file_name": str(root / "JPEGImages" / f"{name}.jpg"),
-        "image_id": name,
-        "height": int(_number(tree, "size/height", xml_file)),
-        "width": int(_number(tree, "size/width", xml_file)),
-        "annotations": objects,
-    }
-
-
-def _load_object(
-    node: ElementTree.Element, xml_file: Path, class_ids: dict[str, int]
-) -> dict[str, Any]:
-    name = (node.findtext("name") or "").strip()
-    if name not in class_ids:
-        raise ValueError(
-            f"annotation file {xml_file}: unknown class {name!r}; class_names are "
-            f"{list(class_ids)}. Give all names to register_pascal_voc(..., class_names=...)"
-        )
-    x1, y1, x2, y2 = (
-        _number(node, f"bndbox/{key}", xml_file) for key in ("xmin", "ymin", "xmax", "ymax")
-    )
-    if x2 < x1 or y2 < y1:
-        raise ValueError(
-            f"annotation file {xml_file}: {name} has xmin, ymin, xmax, ymax = "
-            f"{x1:g}, {y1:g}, {x2:g}, {y2:g}; max must not be below min"
-        )
-    return {
-        "category_id": class_ids[name],
-        "bbox": [x1 - 1.0, y1 - 1.0, x2, y2],
-        "bbox_mode": BoxMode.XYXY_ABS,
-    }
-
-
-def _number(node: ElementTree.Element, path: str, xml_file: Path) -> float:
-    text = node.findtext(path)
-    try:
-        return float(text or "")
-    except ValueError:
-        raise ValueError(
-            f"annotation file {xml_file}: <{path}> must be a number, got {text!r}"
-        ) from None
+    for found in image.objects:
+        if found.name not in class_ids:
+            raise ValueError(
+                f"annotation file {xml_file}: unknown class {found.name!r}; class_names are "
+                f"{list(class_ids)}. Give all names to register_pascal_voc(..., class_names=...)"
+            )
+    image_file = find_voc_image(root / "JPEGImages", name, image.file_name)
+    size = size_of(image, image_file)
+    record: dict[str, Any] = {"file_name": str(image_file), "image_id": name}
+    if size is not None:
+        record.update(height=size[1], width=size[0])
+    record["annotations"] = [
+        {
+            "category_id": class_ids[found.name],
+            "bbox": list(found.corners),
+            "bbox_mode": BoxMode.XYXY_ABS,
+        }
+        for found in usable_objects(image, size, name, report)
+    ]
+    return record
 
 
 def register_pascal_voc(

@@ -1,0 +1,89 @@
+"""Text files and image names as people have them: encodings, backslashes, addresses, %20."""
+
+from __future__ import annotations
+
+import codecs
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+__all__ = ["decode", "find_file", "name_forms", "read_lines", "read_text"]
+
+# the longer marks first: UTF-32's begins with UTF-16's
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def decode(data: bytes, path: str | os.PathLike[str]) -> str:
+    """Return a file's bytes as text: by its byte-order mark, else UTF-8, or UTF-16 without mark.
+
+    Raises:
+        ValueError: the bytes are not text in that encoding; names file and byte.
+    """
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    if encoding == "utf-8" and len(data) > 3 and not all(data[:4]):  # a zero among ASCII
+        encoding = "utf-16-be" if data[0] == 0 else "utf-16-le"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not {encoding.upper().removesuffix('-SIG')} text (byte {error.start}): is "
+            "it compressed, or another file by mistake? Save text as UTF-8"
+        ) from error
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Return a text file's content, whatever its encoding; see :func:`decode`."""
+    return decode(Path(path).read_bytes(), path)
+
+
+def read_lines(path: str | os.PathLike[str]) -> list[str]:
+    """Return the lines of a text file that are not blank, stripped."""
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+
+
+def name_forms(name: str) -> list[str]:
+    """Return the ways to read a file name of an annotation, the literal one first.
+
+    >>> name_forms("file:///data/a%20b.jpg")
+    ['file:///data/a%20b.jpg', '/data/a%20b.jpg', 'file:///data/a b.jpg', '/data/a b.jpg']
+    >>> name_forms("images\\\\17.png")[-1]
+    'images/17.png'
+    >>> name_forms("/data/local-files/?d=photos/a.jpg")[-1]
+    'photos/a.jpg'
+    """
+    forms = [name]
+    if name.lower().startswith("file:"):
+        parts = urlsplit(name)
+        host = "" if parts.netloc in ("", "localhost") else f"//{parts.netloc}"
+        forms.append(host + parts.path)
+    if "?d=" in name:  # Label Studio's address of a file on its own disk
+        forms.append(parse_qs(urlsplit(name).query).get("d", [name])[0])
+    forms += [unquote(form) for form in forms if "%" in form]
+    forms += [form.replace("\\", "/") for form in forms if "\\" in form]
+    return list(dict.fromkeys(forms))
+
+
+def find_file(root: str | os.PathLike[str], name: str) -> str:
+    """Return the path of a file that an annotation names, relative to `root`.
+
+    The name is taken as it is where such a file exists, else in the forms of :func:`name_forms`.
+    Where none exists, the path by the name as it is: reading it fails, and names it.
+    """
+    literal = os.path.join(root, name)
+    if "\\" not in name and "%" not in name and ":" not in name and "?d=" not in name:
+        return literal  # no other form; most names, and nothing is looked up on the disk
+    return next((path for path in _paths(root, name) if os.path.isfile(path)), literal)
+
+
+def _paths(root: str | os.PathLike[str], name: str) -> Iterator[str]:
+    for form in name_forms(name):
+        yield os.path.join(root, form)
+        if os.path.isabs(form):  # `/images/a.jpg`, meant from the folder
+            yield os.path.join(root, form.lstrip("/"))
