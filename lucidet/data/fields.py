@@ -1,7 +1,7 @@
 """Single fields of annotations as exporters write them: null, empty, text, numpy values.
 
-Each function returns what a value means, None where it says nothing (null, empty, NaN), and raises a
-ValueError where it has no meaning. The caller adds file and id to the message.
+Each function returns what a value means, None where it says nothing (null, empty, NaN), and raises
+a ValueError where it has no meaning. The caller adds file and id to the message.
 """
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ def _pixels_only(data: bytes) -> bytes:
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
-    """Return (width, height) of an image as it is seen, from the file's head; None if unreadable."""
+    """Return (width, height) of an upright image, from the file's head; None if unreadable."""
     try:
         with Image.open(path) as image:
             width, height = image.size

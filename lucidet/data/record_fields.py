@@ -26,7 +26,7 @@ class CheckedRecords(list):
 
 
 def check_records(records: Sequence[dict[str, Any]], dataset: str) -> list[dict[str, Any]]:
-    """Return the records of a dataset with every field in one form; the given ones stay as they are.
+    """Return a dataset's records with every field in one form; the given ones stay as they are.
 
     - ``image_id``: a whole number or text; the record's position where no record has one;
     - ``width``, ``height``: whole numbers, read from the image file where they are absent, null or
@@ -111,8 +111,8 @@ def _checked_annotation(annotation: Any, where: str) -> dict[str, Any]:
         found[key] = BoxMode(found[key])  # raises a ValueError that names the value
         if found[key] in (BoxMode.XYXY_REL, BoxMode.XYWH_REL):
             raise ValueError(
-                f"is {found[key].name}: lucidet takes pixels; multiply the box by the image's width "
-                "and height, and say XYXY_ABS or XYWH_ABS"
+                f"is {found[key].name}: lucidet takes pixels; multiply the box by the image's "
+                "width and height, and say XYXY_ABS or XYWH_ABS"
             )
         key = "category_id"
         category = as_number(found[key])

@@ -8,12 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from lucidet.evaluation.coco_ap import CocoTruth
 
 __all__ = ["Curves", "SIZES"]
 
@@ -33,7 +30,7 @@ class Curves:
         limits: M numbers: how many detections an image may use.
         scores: (T, R, K, 4, M) score of the detection at each point; None where it is not known.
         judge: the COCOeval of hotcoco or pycocotools that matched, where there is one.
-        truth: the annotations, where they are known.
+        truth: the CocoTruth of the annotations, where they are known.
         images: positions of the images that count; None: all.
         rows: (D, 7) the detections, as for `CocoTruth.curves`.
     """
@@ -43,7 +40,7 @@ class Curves:
     limits: tuple[int, ...]
     scores: np.ndarray | None = None
     judge: Any = field(default=None, repr=False)
-    truth: CocoTruth | None = field(default=None, repr=False)
+    truth: Any = field(default=None, repr=False)
     images: tuple[int, ...] | None = None
     rows: np.ndarray | None = field(default=None, repr=False)
 
@@ -194,7 +191,7 @@ class Curves:
                 f"maxDets={limit:>3} ] = {stat:0.3f}"
             )
 
-    def _known_truth(self, name: str) -> CocoTruth:
+    def _known_truth(self, name: str) -> Any:
         if self.truth is None:
             raise AttributeError(f"{name}: these curves were made without the annotations")
         return self.truth

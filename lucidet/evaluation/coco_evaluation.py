@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import os
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -19,9 +18,6 @@ import numpy as np
 import torch
 
 from lucidet.data import MetadataCatalog
-from lucidet.data.box_report import BoxReport
-from lucidet.data.datasets.coco import convert_to_coco_json
-from lucidet.data.datasets.coco_json import check_coco, drop_unusable, fill_sizes, read_json
 from lucidet.evaluation.box_proposals import average_recall
 from lucidet.evaluation.coco_ap import DEFAULT_LIMITS, CocoTruth, Curves
 from lucidet.evaluation.coco_api import (
@@ -29,6 +25,7 @@ from lucidet.evaluation.coco_api import (
     as_curves,
     rows_of_records,
 )
+from lucidet.evaluation.coco_truth_file import json_path, read_truth
 from lucidet.evaluation.detection_rows import DetectionRows
 from lucidet.evaluation.evaluator import DatasetEvaluator, image_id_of
 from lucidet.utils import comm
@@ -41,8 +38,6 @@ logger = logging.getLogger(__name__)
 RESULTS_FILE = "coco_instances_results.json"
 PROPOSAL_LIMITS = (100, 1000)
 KNOWN_TASKS = ("bbox", "box_proposals")
-#: metadata of a data set whose JSON is a copy of its records
-_CONVERTED = "converted_json_file"
 
 
 class COCOEvaluator(DatasetEvaluator):
@@ -94,8 +89,8 @@ class COCOEvaluator(DatasetEvaluator):
         self._dataset_name = dataset_name
         self._metadata = MetadataCatalog.get(dataset_name)
         # a specification's dataset has a name without slashes
-        path = _json_path(self._metadata.name, self._metadata, output_dir, allow_cached_coco)
-        self._truth = CocoTruth(_read_truth(path, self._metadata.get("image_root")), path)
+        path = json_path(self._metadata.name, self._metadata, output_dir, allow_cached_coco)
+        self._truth = CocoTruth(read_truth(path, self._metadata.get("image_root")), path)
         self._class_to_id = _class_to_category_id(self._metadata, self._truth)
         self._predictions: list[dict[str, Any]] = []
         self._results: OrderedDict[str, Any] = OrderedDict()
@@ -388,42 +383,6 @@ def _limits(max_dets: int | Sequence[int] | None) -> tuple[int, ...]:
             f"max_dets_per_image must be a number or at least three rising numbers, got {max_dets}"
         )
     return tuple(max_dets)
-
-
-def _json_path(name: str, metadata: Any, output_dir: str | None, allow_cached: bool) -> str:
-    """Return the data set's COCO JSON; one without is converted into `output_dir`."""
-    path = metadata.get("json_file", None)
-    if path is not None and path != metadata.get(_CONVERTED):
-        return path
-    if output_dir is None:
-        if path is None:
-            raise ValueError(
-                f"data set {name!r} has no json_file in its metadata; give COCOEvaluator an "
-                "output_dir, where it can write the data set as a COCO JSON"
-            )
-        output_dir = os.path.dirname(path)
-    path = os.path.join(output_dir, f"{name}_coco_format.json".replace(os.sep, "_"))
-    logger.info(f"{name!r} has no COCO JSON; converting it to {path}")
-    convert_to_coco_json(name, path, allow_cached=allow_cached)
-    # by the name that marks it, the next evaluator knows that the records are what counts
-    metadata.__dict__["json_file"] = metadata.__dict__[_CONVERTED] = path
-    return path
-
-
-def _read_truth(path: str | Path, image_root: str | None) -> dict[str, Any]:
-    """Return a COCO JSON's content with the annotations that training uses, and no others."""
-    raw = read_json(path)
-    annotated = isinstance(raw, dict) and raw.get("annotations") is not None
-    content = check_coco(raw, str(path))
-    # loading the data set has warned of what is left out
-    report = BoxReport(str(path), level=logging.INFO)
-    if image_root is not None:
-        content = fill_sizes(content, image_root, str(path))
-    content = drop_unusable(content, report)
-    report.log()
-    if not annotated:
-        del content["annotations"]
-    return content
 
 
 def _class_to_category_id(metadata: Any, truth: CocoTruth) -> dict[int, Any] | None:
