@@ -23,23 +23,8 @@ __all__ = [
     "usable_objects",
 ]
 
-_IMAGE_SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".webp",
-        ".gif",
-        ".ppm",
-        ".pgm",
-        ".jp2",
-        ".avif",
-    ]
+_IMAGE_SUFFIXES = tuple(
+    f".{kind}" for kind in "jpg jpeg jpe jfif png bmp tif tiff webp gif ppm pgm jp2 avif".split()
 )
 #: in the lists of single classes: absent, difficult, present
 _CLASS_MARKS = ("-1", "0", "1")
