@@ -6,7 +6,13 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from lucidet.data.specification import coco_layout, voc_layout, yolo_layout
+from lucidet.data.specification import (
+    coco_layout,
+    csv_layout,
+    cvat_layout,
+    voc_layout,
+    yolo_layout,
+)
 from lucidet.data.specification.image_folder import is_image
 from lucidet.data.specification.layout import Layout
 from lucidet.data.specification.parse import FORMS, Item
@@ -17,12 +23,24 @@ _FOLDERS: dict[str, Callable[[Path, Path | None], Layout | None]] = {
     "yolo": yolo_layout.recognise,
     "coco": coco_layout.recognise,
     "voc": voc_layout.recognise,
+    "cvat": cvat_layout.recognise,
+    "csv": csv_layout.recognise,
 }
 _LOOKED_FOR = {
     "yolo": "data.yaml with `names:`, or classes.txt beside images/ and labels/",
     "coco": "*.json with images, annotations and categories, here, in annotations/ or in "
     "train/, valid/ and test/",
     "voc": "*.xml with <annotation> in Annotations/, here, or in train/, valid/ and test/",
+    "cvat": "*.xml with <annotations> (CVAT for images 1.1) beside images/",
+    "csv": "*.csv with columns for image, class and box, here or in train/, valid/ and test/",
+}
+_SUFFIXES = {
+    ".json": "coco",
+    ".yaml": "yolo",
+    ".yml": "yolo",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".xml": "xml",
 }
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
@@ -47,6 +65,12 @@ def _of_folder(folder: Path, kind: str, images: Path | None) -> Layout:
     if found:
         forms = "; ".join(f"{layout.kind}:{folder} ({layout.described})" for layout in found)
         raise SpecificationError(f"{folder} is of more than one layout; name one of: {forms}")
+    below = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    if len(below) == 1 and below[0] != images:  # as unpacking an archive leaves it
+        try:
+            return _of_folder(below[0], kind, images)
+        except SpecificationError:
+            pass  # what is in the named folder says more
     looked = "\n".join(f"  {k}: {_LOOKED_FOR[k]}" for k in kinds)
     raise SpecificationError(
         f"{folder} is not recognised as a dataset. Looked for:\n{looked}\n"
@@ -58,15 +82,19 @@ def _of_file(path: Path, kind: str, images: Path | None) -> Layout:
     suffix = path.suffix.lower()
     if suffix in _ARCHIVES:
         raise SpecificationError(f"{path} is an archive; unpack it and name the folder")
-    kind = kind or {".json": "coco", ".yaml": "yolo", ".yml": "yolo"}.get(suffix, "")
+    kind = kind or _SUFFIXES.get(suffix, "")
     if kind == "coco":
         return coco_layout.from_file(path, images)
     if kind == "yolo":
         return yolo_layout.from_file(path)
+    if kind == "csv":
+        return csv_layout.from_file(path, images)
     if suffix == ".xml" and xml_root_tag(path) == "annotation":
         raise SpecificationError(
             f"{path} is one image's VOC file; name the folder instead: voc:{path.parent}"
         )
+    if kind in ("cvat", "xml"):
+        return cvat_layout.from_file(path, images)
     raise SpecificationError(
         f"{path} is not recognised as a dataset: expected .json (COCO), .yaml (YOLO), .xml (CVAT) "
         f"or .csv. A specification is {FORMS}"

@@ -49,8 +49,8 @@ def recognise(folder: Path, images: Path | None = None) -> Layout | None:
         found = recognise(years[0], images)
         if found is not None:
             return found
-    if _has_voc(folder):
-        files = sorted(folder.glob("*.xml"))
+    files = sorted(folder.glob("*.xml"))
+    if files and xml_root_tag(files[0]) == "annotation":
         splits = {WHOLE: partial(read, folder, images or folder, files)}
         return Layout("voc", folder, "VOC XML beside the images", splits, images)
     parts_of = {
@@ -65,6 +65,10 @@ def recognise(folder: Path, images: Path | None = None) -> Layout | None:
             readers[split] = below.splits[WHOLE]
     if readers:
         return Layout("voc", folder, "folders with VOC XML, one for each split", readers)
+    files = [f for f in sorted(folder.rglob("*.xml")) if xml_root_tag(f) == "annotation"]
+    if files:
+        splits = {WHOLE: partial(read, folder, images or folder, files)}
+        return Layout("voc", folder, "VOC XML in folders below", splits, images)
     return None
 
 
