@@ -60,3 +60,20 @@ def _logger() -> None:
     logger.setLevel(logging.NOTSET)
     logger.propagate = True
     logger.handlers.clear()
+
+
+@pytest.fixture
+def forget_specifications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep divisions in a folder of the test; take what it registers out of the catalogs."""
+    from lucidet.data import DatasetCatalog, MetadataCatalog
+    from lucidet.data.specification import datasets, register
+
+    monkeypatch.setenv("LUCIDET_CACHE", str(tmp_path / "cache"))
+    before = set(DatasetCatalog.list()), set(MetadataCatalog.list())
+    yield
+    for catalog, names in zip((DatasetCatalog, MetadataCatalog), before, strict=True):
+        for name in set(catalog.list()) - names:
+            catalog.remove(name)
+    register._DATASETS.clear()
+    register._ALIASES.clear()
+    datasets.forget()

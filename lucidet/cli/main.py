@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lucidet import __version__
+from lucidet.utils.user_modules import import_modules
 
 
 class Command(NamedTuple):
@@ -26,6 +27,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command("lucidet.cli.train", "train a detector from a config file"),
     "eval": Command("lucidet.cli.eval", "evaluate weights on the config's test data set: AP table"),
     "predict": Command("lucidet.cli.predict", "detect objects in images, folders and videos"),
+    "data": Command("lucidet.cli.data", "show what is understood of a dataset; convert it to COCO"),
     "weights": Command("lucidet.cli.weights", "show and convert checkpoints of other libraries"),
     "bench": Command("lucidet.cli.bench", "measure against torchvision and pycocotools in one run"),
     "inspect": Command(
@@ -39,6 +41,35 @@ COMMANDS: dict[str, Command] = {
 USER_ERRORS = (ValueError, KeyError, OSError, ImportError, FloatingPointError)
 
 
+def _take_imports(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the modules of ``--import``, wherever it stands in the line, and the rest.
+
+    >>> _take_imports(["train", "--import", "my_data", "--config-file", "c.yaml"])
+    (['my_data'], ['train', '--config-file', 'c.yaml'])
+    """
+    parser = argparse.ArgumentParser(prog="lucidet", add_help=False, allow_abbrev=False)
+    parser.add_argument("--import", action="append", default=[], dest="modules")
+    found, rest = parser.parse_known_args(list(arguments))
+    return found.modules, rest
+
+
+def _add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every command takes, before its name or after it."""
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="show the traceback of an error",
+    )
+    parser.add_argument(
+        "--import",
+        metavar="MODULE",
+        dest="modules",
+        default=argparse.SUPPRESS,
+        help="a Python module or FILE.py that registers datasets or model parts; may be repeated",
+    )
+
+
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     """Return the parser; only `command`'s own module is imported, the others are named."""
     parser = argparse.ArgumentParser(
@@ -47,17 +78,13 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
         epilog="lucidet COMMAND --help explains a command.",
     )
     parser.add_argument("--version", action="version", version=f"lucidet {__version__}")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(debug=False)
+    _add_common_options(parser)
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module, text) in COMMANDS.items():
         if name == command:
             importlib.import_module(module).add_parser(subparsers)
-            subparsers.choices[name].add_argument(
-                "--debug",
-                action="store_true",
-                default=argparse.SUPPRESS,
-                help="show the traceback of an error",
-            )
+            _add_common_options(subparsers.choices[name])
         else:
             subparsers.add_parser(name, help=text)
     return parser
@@ -70,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     With ``--debug`` or ``LUCIDET_DEBUG=1`` errors are raised instead, with their traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    modules, arguments = _take_imports(arguments)
     command = next((a for a in arguments if not a.startswith("-")), None)
     parser = build_parser(command)
     args, rest = parser.parse_known_args(arguments)
@@ -82,6 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.debug:
         os.environ["LUCIDET_DEBUG"] = "1"  # processes that the command starts see it too
     try:
+        if modules:
+            import_modules(modules)
         return importlib.import_module(COMMANDS[args.command].module).run(args) or 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

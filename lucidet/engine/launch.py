@@ -18,6 +18,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from lucidet.utils import comm
+from lucidet.utils.user_modules import import_again
 
 __all__ = ["DEFAULT_TIMEOUT", "launch"]
 
@@ -125,6 +126,7 @@ def _child(
     timeout: timedelta,
     errors: str,
 ) -> None:
+    import_again()
     if not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
         # processes share the cores; each would start a thread for all of them
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))

@@ -202,7 +202,8 @@ def convert_to_coco_dict(dataset_name: str) -> dict[str, Any]:
                     "image_id": record["image_id"],
                     "bbox": box,
                     "area": area,
-                    "iscrowd": int(obj.get("iscrowd", 0)),
+                    # VOC's difficult boxes are ignored in an evaluation, as crowd regions are
+                    "iscrowd": int(bool(obj.get("iscrowd", 0) or obj.get("difficult", 0))),
                     "category_id": to_file_id.get(category, category),
                 }
             )

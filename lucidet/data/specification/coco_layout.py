@@ -153,7 +153,7 @@ def read(json_file: Path, root: Path) -> Reading:
         )
     id_map = {entry["id"]: k for k, entry in enumerate(categories)}
     boxes = BoxReport(str(json_file))
-    records = coco_records(content, "", id_map, boxes)
+    records = coco_records(content, "", id_map, boxes, ("difficult",))
     for reason, examples in boxes.dropped.items():
         report.dropped[f"boxes {reason} are left out"] = examples
     if boxes.cut:
@@ -164,7 +164,12 @@ def read(json_file: Path, root: Path) -> Reading:
             f"{json_file}: none of its {len(records)} images is in {root}, for example "
             f"{records[0]['file_name']!r}. Name the folder: coco:{json_file}@IMAGES"
         )
-    as_on_disk = len(found) == len(content["images"]) and len(names) == len(content["categories"])
+    difficult = any(a.get("difficult") for record in found for a in record["annotations"])
+    as_on_disk = (
+        not difficult
+        and len(found) == len(content["images"])
+        and len(names) == len(content["categories"])
+    )
     return Reading(names, found, True, report, id_map, json_file if as_on_disk else None)
 
 

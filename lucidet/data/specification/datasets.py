@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lucidet.data.catalog import DatasetCatalog, MetadataCatalog
+from lucidet.data.specification.image_folder import upright_size
 from lucidet.data.specification.layout import (
     ALL,
     SPLIT_WORDS,
@@ -166,6 +167,16 @@ def part_of(item: Item, role: str, divide: bool) -> Part:
     return Part(named, reading, layout, file)
 
 
+def roles_of(item: Item) -> list[str]:
+    """Return for what a source has data: ``train``, ``val``, ``test``."""
+    layout = _layout(item)
+    if _undivided(layout):
+        return [TRAIN, VAL]
+    if VAL not in layout.splits and {TRAIN, TEST} <= layout.splits.keys():
+        return [TRAIN, VAL]  # test is used for validation
+    return [split for split in (TRAIN, VAL, TEST) if split in layout.splits]
+
+
 def _refuse_empty(reading: Reading, text: str) -> None:
     if reading.records:
         return
@@ -223,7 +234,13 @@ def _registered(name: str) -> Reading:
         raise SpecificationError(
             f"registered dataset {name!r} has no thing_classes, so it can't be joined with others"
         )
-    return Reading(list(classes), records, True, Report())
+    complete = []
+    for record in records:
+        copied = {"annotations": [], **record}
+        if not copied.get("width") or not copied.get("height"):
+            copied["width"], copied["height"] = upright_size(copied["file_name"])
+        complete.append(copied)
+    return Reading(list(classes), complete, True, Report())
 
 
 def union(lists: Sequence[Sequence[str]]) -> list[str]:

@@ -15,6 +15,7 @@ from lucidet.data.specification.datasets import (
     base_name,
     check_classes,
     part_of,
+    roles_of,
     union,
 )
 from lucidet.data.specification.layout import ALL, SPLIT_WORDS, TEST, TRAIN, VAL, split_word
@@ -60,6 +61,20 @@ def resolve(
                 listed = _training_classes(items)
             names[role] = _register(_items_for(items, role), role, listed, divide=True)
     return names
+
+
+def every_split(spec: Spec) -> list[str]:
+    """Register every split of a specification, or those that it names; return their names."""
+    items = parse(spec, DatasetCatalog.list())
+    if all(item.split or item.path is None for item in items):
+        roles = list(dict.fromkeys(_role_of(item) or TRAIN for item in items))
+        if len(roles) == 1:
+            classes = None if roles == [TRAIN] else _training_classes(items)
+            return [_register(items, roles[0], classes, divide=True)]
+        return list(resolve(spec, splits=roles).values())
+    own = [roles_of(item.source) for item in items if item.path is not None]
+    roles = [r for r in (TRAIN, VAL, TEST) if all(r in given for given in own)]
+    return list(resolve(spec, splits=roles).values())
 
 
 def dataset_names(spec: Spec, split: str = VAL, classes: Sequence[str] | None = None) -> list[str]:

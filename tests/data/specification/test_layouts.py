@@ -13,6 +13,8 @@ from lucidet.data.specification import resolve
 from .exports import CLASSES, boxes_of, coco, pictures, size_of, voc, voc_xml, yolo_labels
 from .test_resolve import check
 
+pytestmark = pytest.mark.usefixtures("forget_specifications")
+
 TRAIN, VAL = [0, 1, 2], [3, 4]
 SPLITS = (("train", TRAIN), ("val", VAL))
 

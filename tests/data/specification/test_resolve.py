@@ -19,6 +19,8 @@ from lucidet.data.specification import (
 
 from .exports import CAT, CLASSES, COUNT, DOG, coco, pictures, voc, yolo_labels
 
+pytestmark = pytest.mark.usefixtures("forget_specifications")
+
 
 def check(name: str, numbers: list[int], classes: list[str] = CLASSES) -> None:
     """Check that dataset `name` holds exactly images `numbers` as exports.py describes them."""
