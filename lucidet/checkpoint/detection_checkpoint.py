@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from lucidet.checkpoint.checkpointer import Checkpointer, as_tensor, unwrap
+from lucidet.checkpoint.description import KEY, Description
 from lucidet.checkpoint.formats import rename_weights
 from lucidet.checkpoint.formats.key_matching import place
 from lucidet.checkpoint.formats.renamed import Renamed
@@ -48,11 +49,35 @@ def load_weights(
     return report
 
 
+def incomplete(report: LoadReport, path: str) -> str:
+    """Return the message for weights that don't fill the model, or fill more than it."""
+    counts = {
+        "missing in the file": len(report.missing_keys),
+        "of another shape": len(report.incorrect_shapes),
+        "left over": len(report.unexpected_keys),
+    }
+    found = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return (
+        f"{path} does not fit this model: {len(report.loaded)} tensors were loaded, but {found}:\n"
+        f"{report.table(all_missing=True)}\nResults would be those of other weights. Use the "
+        "config that the weights were trained with, or --allow-partial "
+        "(TEST.ALLOW_PARTIAL_WEIGHTS True)"
+    )
+
+
 class DetectionCheckpointer(Checkpointer):
     """A `Checkpointer` that writes on the main process only and refuses foreign architectures.
 
     Where only the weights are loaded (evaluation, prediction, a new training) and the file holds
     averaged weights ("ema"), these are taken: they are the ones that training evaluated.
+
+    Args:
+        model, save_dir, save_to_disk, checkpointables: as for `Checkpointer`.
+        complete: a tensor of the model that the file lacks or has in another shape, or one that is
+            left over, is an error when weights are loaded: for evaluation and prediction.
+
+    Attributes:
+        describe: returns what each checkpoint is to say of itself; None: nothing.
 
     >>> checkpointer = DetectionCheckpointer(nn.Linear(2, 2))
     >>> checkpointer.has_checkpoint()
@@ -65,14 +90,28 @@ class DetectionCheckpointer(Checkpointer):
         save_dir: str | os.PathLike[str] = "",
         *,
         save_to_disk: bool | None = None,
+        complete: bool = False,
         **checkpointables: Any,
     ) -> None:
+        self.complete = complete
+        self.describe: Callable[[], Description] | None = None
         super().__init__(
             model,
             save_dir,
             save_to_disk=comm.is_main_process() if save_to_disk is None else save_to_disk,
             **checkpointables,
         )
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Save as `Checkpointer.save` does, with the description under "lucidet"."""
+        if self.describe is not None and self.save_dir and self.save_to_disk:
+            kwargs.setdefault(KEY, self.describe().as_dict())
+        super().save(name, **kwargs)
+
+    def _log_report(self, report: LoadReport, path: str) -> None:
+        if self.complete and not report.complete:
+            raise ValueError(incomplete(report, path))
+        super()._log_report(report, path)
 
     def _choose_weights(self, checkpoint: dict[str, Any], weights_only: bool) -> dict[str, Any]:
         ema = checkpoint.get("ema")  # the state of a lucidet.solver.ModelEMA

@@ -119,14 +119,18 @@ class LoadReport:
             )
         return lines
 
-    def table(self) -> str:
-        """Return a table of what was not loaded, one row for each module and reason."""
+    def table(self, all_missing: bool = False) -> str:
+        """Return a table of what was not loaded, one row for each module and reason.
+
+        Args:
+            all_missing: show what a backbone's file is expected to lack, too.
+        """
         rows: list[tuple[str, str, str]] = []
         rows += [
             ("another shape", s.name, f"file {s.in_file}, model {s.in_model}")
             for s in self.incorrect_shapes
         ]
-        missing = [] if self.backbone_only else self.missing_keys
+        missing = [] if self.backbone_only and not all_missing else self.missing_keys
         rows += [("missing in the file", *g) for g in group_names(missing)]
         rows += [("not in the model", *g) for g in group_names(self.unexpected_keys)]
         return create_table(("", "module", "names"), rows)

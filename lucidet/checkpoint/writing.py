@@ -110,7 +110,9 @@ are saved
         return value.detach()
     if isinstance(value, np.generic):  # before float: np.float64 is one
         return value.item()
-    if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
+    if isinstance(value, str):
+        return str(value)  # torch.__version__ is of a class of its own
+    if value is None or isinstance(value, (bool, int, float, complex, bytes)):
         return value
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
         return torch.from_numpy(value.copy())

@@ -41,6 +41,36 @@ def add_config_arguments(parser: argparse.ArgumentParser, required: bool = False
     )
 
 
+def add_partial_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--allow-partial``."""
+    parser.add_argument(
+        "--allow-partial",
+        action="store_true",
+        help="go on although the weights lack tensors of the model, or hold others",
+    )
+
+
+def is_weights(word: str) -> bool:
+    """Return whether a word names weights: a file by its suffix, or an address.
+
+    >>> is_weights("output/model_final.pth"), is_weights("torchvision://fcos_resnet50_fpn")
+    (True, True)
+    >>> is_weights("photos/a.jpg"), is_weights("https://host/a.jpg")
+    (False, False)
+    """
+    suffixes = (".pth", ".pt", ".pkl", ".safetensors", ".bin", ".pyth", ".ckpt")
+    schemes = ("detectron2://", "torchvision://", "catalog://")
+    return word.lower().endswith(suffixes) or word.startswith(schemes)
+
+
+def take_weights(args: argparse.Namespace, words: Sequence[str]) -> list[str]:
+    """Set ``args.weights`` from the first word, if it names weights; return the other words."""
+    words = [word for word in words if word != "--"]
+    if args.weights is None and words and is_weights(words[0]):
+        args.weights = words.pop(0)
+    return words
+
+
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what says how many processes run, on which machines."""
     parser.add_argument("--num-gpus", type=int, default=1, help="GPUs *per machine*")

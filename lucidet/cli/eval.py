@@ -1,31 +1,63 @@
-"""``lucidet eval``: AP of weights on the config's test data sets."""
+"""``lucidet eval``: AP of weights on validation data."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from lucidet.cli.arguments import add_config_arguments, add_launch_arguments, add_words, split_words
+from lucidet.cli.arguments import (
+    add_config_arguments,
+    add_launch_arguments,
+    add_partial_argument,
+    add_words,
+    split_words,
+    take_weights,
+)
 from lucidet.cli.train import start
+
+EXAMPLES = """\
+examples:
+  the data of the training:  lucidet eval output/cells/model_best.pth
+  other data:                lucidet eval output/cells/model_best.pth --data FOLDER
+  other libraries' weights:  lucidet eval --config-file C --weights W
+"""
 
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "eval",
-        help="evaluate weights on the config's test data set: AP table",
-        description="Evaluate weights on DATASETS.TEST; the detections are written as COCO JSON "
-        "into OUTPUT_DIR/inference.",
+        help="evaluate weights on validation data: AP table",
+        description="Evaluate weights on the data that their training was validated on, or on "
+        "--data; the detections are written as COCO JSON into OUTPUT_DIR/inference.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="data to evaluate on, instead of DATASETS.TEST; its validation part where it has one",
     )
     add_config_arguments(parser)
+    add_partial_argument(parser)
     add_launch_arguments(parser)
     add_words(parser)
     parser.set_defaults(resume=False, eval_only=True)
 
 
 def run(args: argparse.Namespace) -> int:
-    config_file, args.opts = split_words([*args.opts, *args.rest])
+    words = take_weights(args, [*args.opts, *args.rest])
+    config_file, args.opts = split_words(words)
     args.config_file = args.config_file or config_file
+    args.config_of = args.weights if not args.config_file else ""
+    if args.data:
+        from lucidet.cli.data_option import evaluation_data
+
+        args.opts += ["DATASETS.TEST", evaluation_data(args.data, args.config_of)]
     if args.weights is not None:
         args.opts += ["MODEL.WEIGHTS", args.weights]
+    if args.allow_partial:
+        args.opts += ["TEST.ALLOW_PARTIAL_WEIGHTS", "True"]
     start(args)
     return 0

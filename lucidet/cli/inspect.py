@@ -6,12 +6,18 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lucidet.cli.arguments import OVERRIDES_HELP, add_config_arguments, checked_overrides
+from lucidet.cli.arguments import (
+    OVERRIDES_HELP,
+    add_config_arguments,
+    add_partial_argument,
+    checked_overrides,
+    take_weights,
+)
 
 EXAMPLES = """\
 examples:
+  inference:  lucidet inspect output/cells/model_best.pth --image cells.jpg --out DIR
   training:   lucidet inspect --config-file C --dataset coco_2017_train --id 9 --train --out DIR
-  inference:  lucidet inspect --config-file C --weights W --image street.jpg --out DIR
   in part:    ... --until rpn.assign --out DIR
   compare:    lucidet inspect diff DIR1 DIR2
 """
@@ -25,6 +31,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--id", metavar="N", dest="image_id", help="image of it; default: the first"
     )
+    add_partial_argument(parser)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--train", action="store_true", help="losses and gradients")
     mode.add_argument("--eval", action="store_true", help="detections (the default)")
@@ -52,19 +59,29 @@ def add_parser(subparsers: Any) -> None:
         metavar="X",
         help="diff: differences up to X count as none",
     )
-    parser.add_argument("words", nargs="*", metavar="diff A B | KEY VALUE", help=OVERRIDES_HELP)
+    parser.add_argument("words", nargs="*", metavar="W | diff A B | KEY VALUE", help=OVERRIDES_HELP)
 
 
 def load_run(args: argparse.Namespace, words: list[str]) -> dict[str, Any]:
     """Return the arguments of ``inspect_image`` that a command line names."""
+    from lucidet.checkpoint.description import config_of_weights
+    from lucidet.cli.data_option import located
     from lucidet.config import get_cfg
     from lucidet.config.names import find_config
     from lucidet.inspection.run import find_record
 
+    words = take_weights(args, words)
     cfg = get_cfg()
     if args.config_file:
         cfg.merge_from_file(find_config(args.config_file))
+    elif args.weights:
+        cfg = config_of_weights(args.weights)
     cfg.merge_from_list(checked_overrides(words))
+    cfg.TEST.ALLOW_PARTIAL_WEIGHTS |= args.allow_partial
+    if args.dataset is not None:
+        args.dataset = located(args.dataset)
+    elif args.image is None:
+        args.dataset = next(iter(cfg.DATASETS.TRAIN if args.train else cfg.DATASETS.TEST), None)
     record = find_record(image=args.image, dataset=args.dataset, image_id=args.image_id)
     return {
         "cfg": cfg,

@@ -24,8 +24,8 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
-    "train": Command("lucidet.cli.train", "train a detector from a config file"),
-    "eval": Command("lucidet.cli.eval", "evaluate weights on the config's test data set: AP table"),
+    "train": Command("lucidet.cli.train", "train a detector on your data, or from a config file"),
+    "eval": Command("lucidet.cli.eval", "evaluate weights on validation data: AP table"),
     "predict": Command("lucidet.cli.predict", "detect objects in images, folders and videos"),
     "data": Command("lucidet.cli.data", "show what is understood of a dataset; convert it to COCO"),
     "weights": Command("lucidet.cli.weights", "show and convert checkpoints of other libraries"),

@@ -12,13 +12,16 @@ from typing import Any
 from lucidet.cli.arguments import (
     OVERRIDES_HELP,
     add_config_arguments,
+    add_partial_argument,
     checked_overrides,
     is_config_key,
+    take_weights,
 )
 
 EXAMPLES = """\
 examples:
-  a folder:       lucidet predict --config-file C --weights W photos/ --out detections
+  a folder:       lucidet predict output/cells/model_best.pth photos/ --out detections
+  other weights:  lucidet predict --config-file C --weights W photos/
   choosy:         ... --score-threshold 0.7 --class-thresholds "person=0.9,traffic light=0.3"
   other values:   ... photos/ --out detections MODEL.DEVICE cpu INPUT.MIN_SIZE_TEST 600
 """
@@ -37,8 +40,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "inputs",
         nargs="*",
-        metavar="IMAGE|FOLDER|VIDEO",
-        help="files and folders; " + OVERRIDES_HELP,
+        metavar="W IMAGE|FOLDER|VIDEO",
+        help="weights, then files and folders; " + OVERRIDES_HELP,
     )
     parser.add_argument(
         "--input",
@@ -68,6 +71,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--batch-size", type=int, default=0, metavar="N", help="images at once; 0: TEST.BATCH_SIZE"
     )
+    add_partial_argument(parser)
     parser.add_argument("--no-pictures", action="store_true", help="write predictions.json only")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help=OVERRIDES_HELP)
     parser.set_defaults(rest=[])
@@ -93,7 +97,8 @@ def _is_media(word: str) -> bool:
 
 
 def run(args: argparse.Namespace) -> int:
-    inputs, overrides = split_inputs([*args.inputs, *args.rest])
+    words = take_weights(args, [*args.inputs, *args.rest])
+    inputs, overrides = split_inputs(words)
     inputs += args.more_inputs
     overrides = checked_overrides([*overrides, *args.opts])
     if not inputs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import difflib
 import json
 import sys
@@ -17,11 +16,16 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
+from lucidet.checkpoint.description import (
+    config_of_weights,
+    description_of_weights,
+    metadata_of_classes,
+)
 from lucidet.cli.sources import Source
 from lucidet.cli.videos import Video
 from lucidet.config import CfgNode, get_cfg
 from lucidet.config.names import find_config
-from lucidet.data import DatasetCatalog, Metadata, MetadataCatalog
+from lucidet.data import Metadata
 from lucidet.data.detection_utils import read_image
 from lucidet.engine import DefaultPredictor
 from lucidet.evaluation import instances_to_coco_json
@@ -38,8 +42,8 @@ def predict_sources(
 ) -> list[str]:
     """Predict on every source; return a sentence for each that failed."""
     setup_logger()
-    cfg = build_config(args.config_file, args.weights, overrides)
-    metadata = class_metadata(cfg)
+    cfg = build_config(args.config_file, args.weights, overrides, args.allow_partial)
+    metadata = metadata_of_classes(cfg, description_of_weights(cfg.MODEL.WEIGHTS))
     thresholds = Thresholds(args.score_threshold, args.class_thresholds, metadata)
     lower_model_thresholds(cfg, thresholds.lowest)
     predictor = DefaultPredictor(cfg)
@@ -64,29 +68,22 @@ def predict_sources(
     return problems
 
 
-def build_config(config_file: str, weights: str | None, overrides: Sequence[str]) -> CfgNode:
-    """Return the frozen-to-be config of a command line."""
+def build_config(
+    config_file: str, weights: str | None, overrides: Sequence[str], allow_partial: bool = False
+) -> CfgNode:
+    """Return the config of a command line: the file's, else the one that goes with the weights."""
     cfg = get_cfg()
     if config_file:
         cfg.merge_from_file(find_config(config_file))
+    elif weights:
+        cfg = config_of_weights(weights)
     cfg.merge_from_list(list(overrides))
     if weights is not None:
         cfg.MODEL.WEIGHTS = weights
     if not cfg.MODEL.WEIGHTS:
-        raise ValueError("no weights to predict with; name them with --weights FILE")
+        raise ValueError("no weights to predict with; name them first: lucidet predict W photos/")
+    cfg.TEST.ALLOW_PARTIAL_WEIGHTS |= allow_partial
     return cfg
-
-
-def class_metadata(cfg: CfgNode) -> Metadata:
-    """Return the test (else training) data set's metadata; class names may be absent."""
-    names = [*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN]
-    if not names:
-        return Metadata(name="no data set")
-    metadata = MetadataCatalog.get(names[0])
-    if metadata.get("thing_classes", None) is None and names[0] in DatasetCatalog.list():
-        with contextlib.suppress(OSError):  # not on this machine: classes are shown as numbers
-            DatasetCatalog.get(names[0])  # reading the annotations fills the names in
-    return metadata
 
 
 def lower_model_thresholds(cfg: CfgNode, lowest: float) -> None:

@@ -118,6 +118,8 @@ _C.TEST.KEEP_EMPTY_BOXES = False
 _C.TEST.BATCH_SIZE = 1
 # Use the optimised inference path (folded norms, memory format); same detections
 _C.TEST.OPTIMIZE = True
+# Evaluate and predict although weights lack tensors of the model, or have others
+_C.TEST.ALLOW_PARTIAL_WEIGHTS = False
 # Compute the losses on DATASETS.TEST too, every EVAL_PERIOD
 _C.TEST.VAL_LOSS = False
 # Test-time augmentation: each image at every size, with its mirror image

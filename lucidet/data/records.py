@@ -17,6 +17,9 @@ from lucidet.utils.logger import create_table
 
 logger = logging.getLogger(__name__)
 
+# what `get_detection_dataset_dicts` last counted, by the names of the datasets
+_COUNTS: dict[tuple[str, ...], dict[str, Any]] = {}
+
 # K classes
 
 
@@ -93,7 +96,27 @@ def get_detection_dataset_dicts(
             check_metadata_consistency("thing_classes", names)
             class_names = MetadataCatalog.get(names[0]).thing_classes
             print_instances_class_histogram(records, class_names)
+            _COUNTS[tuple(names)] = _counted(records, class_names)
     return records
+
+
+def counts_of(names: Sequence[str]) -> dict[str, Any]:
+    """Return ``{"images": N, "boxes_per_class": {name: count}}`` of datasets, as last loaded.
+
+    Datasets that were not loaded, or whose class names are not known, give an empty dict.
+    """
+    return _COUNTS.get(tuple(names), {})
+
+
+def _counted(records: Sequence[dict[str, Any]], class_names: Sequence[str]) -> dict[str, Any]:
+    counts = Counter(
+        anno["category_id"]
+        for record in records
+        for anno in record["annotations"]
+        if anno.get("iscrowd", 0) == 0
+    )
+    boxes = {name: counts[k] for k, name in enumerate(class_names)}
+    return {"images": len(records), "boxes_per_class": boxes}
 
 
 def print_instances_class_histogram(

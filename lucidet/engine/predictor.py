@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from lucidet.checkpoint import DetectionCheckpointer
+from lucidet.checkpoint.description import KEY, Description, metadata_of_classes
 from lucidet.config import CfgNode
-from lucidet.data import MetadataCatalog
 from lucidet.data import transforms as T
 from lucidet.engine.setup import on_available_device
 from lucidet.modeling import build_model
@@ -37,10 +37,12 @@ class DefaultPredictor:
     within 1e-3; see `lucidet.modeling.optimize`.
 
     Args:
-        cfg: ``MODEL.WEIGHTS`` is loaded; the config is not changed.
+        cfg: ``MODEL.WEIGHTS`` is loaded, and must fill the model completely unless
+            ``TEST.ALLOW_PARTIAL_WEIGHTS`` is set; the config is not changed.
 
     Attributes:
-        metadata: of the first test data set.
+        metadata: names and colors of the classes: those that the weights were trained with; where
+            the file says nothing, those of the first test dataset.
         aug: resizes.
         input_format: colour order of the model.
         model: in eval mode.
@@ -51,9 +53,12 @@ class DefaultPredictor:
         self.model = build_model(self.cfg)
         self.model.eval()
         self._twin: InferenceTwin | None = None
-        if len(cfg.DATASETS.TEST):
-            self.metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
-        DetectionCheckpointer(self.model).load(cfg.MODEL.WEIGHTS)
+        checkpointer = DetectionCheckpointer(
+            self.model, complete=not cfg.TEST.ALLOW_PARTIAL_WEIGHTS
+        )
+        content = checkpointer.load(cfg.MODEL.WEIGHTS)
+        description = Description.from_dict(content[KEY]) if KEY in content else None
+        self.metadata = metadata_of_classes(self.cfg, description)
         size = cfg.INPUT.MIN_SIZE_TEST
         self.aug = T.ResizeShortestEdge([size, size], cfg.INPUT.MAX_SIZE_TEST)
         self.input_format = cfg.INPUT.FORMAT

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from lucidet.checkpoint import DetectionCheckpointer
+from lucidet.checkpoint.description import config_of_weights
 from lucidet.config import CfgNode, get_cfg
 from lucidet.config.names import find_config
 from lucidet.engine.setup import default_setup
@@ -26,10 +29,20 @@ def setup(args: argparse.Namespace) -> CfgNode:
     args.config_file = find_config(args.config_file)
     if args.config_file:
         cfg.merge_from_file(args.config_file)
+    elif getattr(args, "config_of", ""):
+        cfg = config_of_weights(args.config_of)
+        cfg.OUTPUT_DIR = _folder_of_evaluation(args.config_of)
     cfg.merge_from_list(args.opts)
     cfg.freeze()
     default_setup(cfg, args)
     return cfg
+
+
+def _folder_of_evaluation(weights: str) -> str:
+    """Return a folder for results: beside the weights where that is possible."""
+    beside = Path(weights).expanduser().resolve().parent
+    writable = "://" not in weights and os.access(beside, os.W_OK)
+    return os.fspath(beside / "evaluation") if writable else os.path.join("output", "evaluation")
 
 
 def main(args: argparse.Namespace) -> Any:
@@ -49,7 +62,13 @@ def main(args: argparse.Namespace) -> Any:
 def evaluate(cfg: CfgNode, resume: bool = False) -> Any:
     """Evaluate ``MODEL.WEIGHTS``, or with `resume` the last checkpoint in OUTPUT_DIR."""
     model = DefaultTrainer.build_model(cfg)
-    checkpointer = DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR)
+    complete = not cfg.TEST.ALLOW_PARTIAL_WEIGHTS
+    checkpointer = DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR, complete=complete)
+    if complete and not cfg.MODEL.WEIGHTS and not (resume and checkpointer.has_checkpoint()):
+        raise ValueError(
+            "no weights to evaluate: name them with --weights FILE (MODEL.WEIGHTS); the results of "
+            "random weights need --allow-partial"
+        )
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     results = DefaultTrainer.test(cfg, model)
     if cfg.TEST.AUG.ENABLED:

@@ -11,6 +11,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ from lucidet.engine.checks import (
     connect_datasets,
     report_unread_keys,
 )
+from lucidet.engine.describing import add_results, description_of_run
 from lucidet.engine.effective_config import amp_precision, for_one_batch, scale_to_processes
 from lucidet.engine.parallel import create_ddp_model, has_unused_features
 from lucidet.engine.setup import default_writers, on_available_device
@@ -120,12 +122,13 @@ class DefaultTrainer(TrainerBase):
             scheduler=self.scheduler,
             trainer=_RunState(weakref.proxy(self)),
         )
+        me = weakref.proxy(self)
+        self.checkpointer.describe = partial(description_of_run, me)
         if self.ema:
             self.checkpointer.add_checkpointable("ema", self.ema)
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.register_hooks(self.build_hooks())
-        me = weakref.proxy(self)
         # backward happens in the inner trainer; the hooks are registered here
         self._trainer.register_hooks(
             [hooks.CallbackHook(after_backward=lambda _: me.after_backward())]
@@ -170,6 +173,7 @@ class DefaultTrainer(TrainerBase):
         super().train(self.start_iter, self.max_iter)
         if self._last_eval_results is None or not comm.is_main_process():
             return None
+        add_results(os.path.join(self.cfg.OUTPUT_DIR, "model_final.pth"), self._last_eval_results)
         verify_results(self.cfg, self._last_eval_results)
         return self._last_eval_results
 

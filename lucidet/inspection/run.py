@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from lucidet.checkpoint import DetectionCheckpointer
+from lucidet.checkpoint.description import KEY, Description
 from lucidet.config import CfgNode
 from lucidet.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from lucidet.data.detection_utils import read_image
@@ -88,8 +89,12 @@ def find_record(
     raise ValueError(f"data set {dataset!r} has no image {image_id!r}; it has {some}, ...")
 
 
-def class_names(cfg: CfgNode, dataset: str | None) -> list[str]:
-    """Return the names of classes 0..K-1 where a data set tells them."""
+def class_names(
+    cfg: CfgNode, dataset: str | None, described: Description | None = None
+) -> list[str]:
+    """Return the names of classes 0..K-1 where the weights or a dataset name them."""
+    if described is not None and described.classes and not cfg.MODEL.CLASS_MAP:
+        return list(described.classes)
     for name in (dataset, *cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
         if name:
             names = MetadataCatalog.get(name).get("thing_classes", None)
@@ -132,12 +137,14 @@ def inspect_image(
     cfg.defrost()
     cfg.MODEL.WEIGHTS = weights or ""
     seed_all_rng(seed)
-    source = "as given"
+    source, described = "as given", None
     if model is None:
         model = build_model(cfg)
         source = weights or "random"
         if weights:
-            DetectionCheckpointer(model).load(weights)
+            complete = not training and not cfg.TEST.ALLOW_PARTIAL_WEIGHTS
+            content = DetectionCheckpointer(model, complete=complete).load(weights)
+            described = Description.from_dict(content[KEY]) if KEY in content else None
     was_training = model.training
     model.train(training)
     mapper = DatasetMapper(**DatasetMapper.from_config(cfg, is_train=training))
@@ -149,7 +156,7 @@ def inspect_image(
         "seed": seed,
         "file_name": str(record.get("file_name", "")),
         "image_id": record.get("image_id"),
-        "classes": class_names(cfg, dataset),
+        "classes": class_names(cfg, dataset, described),
         "class_map": list(cfg.MODEL.CLASS_MAP),
         "until": until or "",
         "error": "",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lucidet.cli.arguments import split_words
+from lucidet.data.datasets.shapes import CLASS_NAMES
 from tests.cli.test_main import lucidet
 
 ROOT = Path(__file__).parents[2]
@@ -95,3 +96,34 @@ def test_one_command_trains_on_a_dataset(tiny_dataset, monkeypatch):
     folder = tiny_dataset / "output" / "shapes_retinanet_R_18_FPN"
     assert (folder / "model_final.pth").is_file()
     assert "MAX_ITER: 2\n" in (folder / "config.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_weights_need_nothing_else(tiny, tiny_dataset, monkeypatch):
+    """Trained once; then eval, predict and inspect from the weights alone, from another folder."""
+    data = {"LUCIDET_DATASETS": str(tiny_dataset)}
+    out = tiny_dataset / "run"
+    words = ("--config-file", str(tiny.config), "OUTPUT_DIR", str(out))
+    assert lucidet("train", *words, **data).returncode == 0
+    weights = str(out / "model_final.pth")
+    monkeypatch.chdir(tiny.folder)
+    done = lucidet("eval", weights, **data)
+    assert done.returncode == 0, done.stderr
+    assert (out / "evaluation" / "inference").is_dir()
+    # without the data: names come with the weights
+    words = ("--score-threshold", "0", "--out", str(out / "predictions"))
+    done = lucidet("predict", weights, str(tiny.images), *words, LUCIDET_DATASETS="/nowhere")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((out / "predictions" / "predictions.json").read_text())
+    assert {record["category"] for record in found} <= set(CLASS_NAMES)
+    image = str(tiny.images / "a.jpg")
+    words = ("--image", image, "--out", str(out / "page"), "--no-trace")
+    done = lucidet("inspect", weights, *words, LUCIDET_DATASETS="/nowhere")
+    assert done.returncode == 0, done.stderr
+    assert "circle" in (out / "page" / "report.html").read_text()
+    # another class count: what would be re-initialized is an error
+    partial = ("MODEL.ROI_HEADS.NUM_CLASSES=4", "--out", str(out / "p"))
+    done = lucidet("predict", weights, image, *partial)
+    assert done.returncode == 2
+    assert "of another shape" in done.stderr
+    assert lucidet("predict", weights, image, "--allow-partial", *partial).returncode == 0

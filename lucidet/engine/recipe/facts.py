@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lucidet.data import DatasetCatalog, MetadataCatalog
+from lucidet.data import DatasetCatalog, MetadataCatalog, dataset_names
+from lucidet.data.specification import connect
 from lucidet.structures import BoxMode
 
 __all__ = ["DataFacts", "read_facts"]
@@ -73,13 +74,18 @@ class DataFacts:
 
 
 def read_facts(train: Sequence[str], test: Sequence[str] = ()) -> DataFacts:
-    """Read the records of registered datasets and summarise them.
+    """Read the records of datasets and summarize them.
+
+    Args:
+        train, test: registered names or specifications.
 
     Raises:
         ValueError: no class names are known, or no image has a ground-truth box.
     """
-    records = [record for name in train for record in DatasetCatalog.get(name)]
-    classes = tuple(MetadataCatalog.get(train[0]).get("thing_classes", None) or ())
+    connect(train, test)
+    names = dataset_names(train, "train")
+    records = [record for name in names for record in DatasetCatalog.get(name)]
+    classes = tuple(MetadataCatalog.get(names[0]).get("thing_classes", None) or ())
     if not classes:
         raise ValueError(
             f"dataset {train[0]!r} names no classes; set thing_classes in its metadata, or give "
@@ -107,7 +113,7 @@ def read_facts(train: Sequence[str], test: Sequence[str] = ()) -> DataFacts:
         test=tuple(test),
         images=kept,
         empty=len(records) - kept,
-        val_images=sum(len(DatasetCatalog.get(name)) for name in test),
+        val_images=sum(len(DatasetCatalog.get(name)) for name in dataset_names(test)),
         classes=classes,
         boxes_per_class=tuple(counts),
         image_sizes=np.asarray(image_sizes, float),
