@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,11 +13,12 @@ from torch.utils.data.sampler import Sampler
 
 from lucidet._absent import absent
 from lucidet.config import configurable
+from lucidet.data.batch_order import BatchOrder, MappedBatches
 from lucidet.data.common import (
     AspectRatioGroupedDataset,
     DatasetFromList,
     MapDataset,
-    ToIterableDataset,
+    wide_or_not,
 )
 from lucidet.data.dataset_mapper import DatasetMapper
 from lucidet.data.records import (
@@ -31,7 +33,7 @@ from lucidet.data.samplers import (
     TrainingSampler,
 )
 from lucidet.data.specification import dataset_names
-from lucidet.utils.comm import get_rank, get_world_size
+from lucidet.utils.comm import get_world_size
 from lucidet.utils.env import seed_all_rng
 
 __all__ = [
@@ -107,7 +109,7 @@ def build_batch_data_loader(
         prefetch_factor, persistent_workers: as in DataLoader; without effect without workers.
         pin_memory: images in memory that a GPU copies from while it works; default: if there is
             a GPU.
-        seed: of the workers' random numbers; default: from torch's current state.
+        seed: of what is random about each image; default: that of the sampler's order.
         kwargs: further arguments of DataLoader.
 
     Raises:
@@ -125,33 +127,54 @@ def build_batch_data_loader(
                 f"images of all {world_size} processes together: make it a multiple of {world_size}"
             )
         batch_size = total_batch_size // world_size
-    if isinstance(dataset, IterableDataset):
-        _refuse_order(sampler)
-    else:
-        dataset = ToIterableDataset(dataset, sampler or (), shard_chunk_size=batch_size)
-
     if num_workers > 0:
         kwargs.update(prefetch_factor=prefetch_factor, persistent_workers=persistent_workers)
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
     options = {
         "num_workers": num_workers,
         "pin_memory": torch.cuda.is_available() if pin_memory is None else pin_memory,
         "worker_init_fn": worker_init_reset_seed,
-        "generator": generator,
         **kwargs,
     }
-    if not aspect_ratio_grouping:
+    collate = collate_fn or trivial_batch_collator
+    if isinstance(dataset, IterableDataset):
+        _refuse_order(sampler)
+        options["generator"] = None if seed is None else torch.Generator().manual_seed(seed)
+        if aspect_ratio_grouping:
+            # workers give single records, which are sorted into batches here
+            loader = DataLoader(
+                dataset, batch_size=None, collate_fn=trivial_batch_collator, **options
+            )
+            return _CollatedBatches(AspectRatioGroupedDataset(loader, batch_size), collate)
         return DataLoader(
-            dataset,
-            batch_size=batch_size,
-            drop_last=drop_last,
-            collate_fn=collate_fn or trivial_batch_collator,
-            **options,
+            dataset, batch_size=batch_size, drop_last=drop_last, collate_fn=collate, **options
         )
-    # workers give single records, which are sorted into batches here
-    loader = DataLoader(dataset, batch_size=None, collate_fn=trivial_batch_collator, **options)
-    batches = AspectRatioGroupedDataset(loader, batch_size)
-    return batches if collate_fn is None else _CollatedBatches(batches, collate_fn)
+
+    groups = _wide_or_not(dataset) if aspect_ratio_grouping else None
+    late = aspect_ratio_grouping and groups is None  # the mapped records have to tell
+    order = BatchOrder(sampler or (), 1 if late else batch_size, groups, drop_last, seed)
+    batches = MappedBatches(dataset, order, trivial_batch_collator if late else collate)
+    options["generator"] = torch.Generator().manual_seed(order.seed)
+    loader = DataLoader(batches, batch_size=None, collate_fn=trivial_batch_collator, **options)
+    if not late:
+        return loader
+    return _CollatedBatches(AspectRatioGroupedDataset(_Flat(loader), batch_size), collate)
+
+
+class _Flat(IterableDataset):
+    """The records of batches, one by one."""
+
+    def __init__(self, batches: Iterable[list[Any]]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Any:
+        return itertools.chain.from_iterable(self.batches)
+
+
+def _wide_or_not(dataset: Any) -> list[bool] | None:
+    """Return the groups of the records behind `dataset`, None where they do not tell."""
+    while isinstance(dataset, MapDataset):
+        dataset = dataset._dataset
+    return wide_or_not(dataset) if isinstance(dataset, list) else getattr(dataset, "is_wide", None)
 
 
 def _mapped_and_ordered(
@@ -227,7 +250,7 @@ def _train_loader_from_config(
         "total_batch_size": cfg.SOLVER.IMS_PER_BATCH,
         "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         "num_workers": cfg.DATALOADER.NUM_WORKERS,
-        "seed": cfg.SEED + get_rank() if cfg.SEED >= 0 else None,
+        "seed": cfg.SEED if cfg.SEED >= 0 else None,
     }
 
 

@@ -43,6 +43,17 @@ def set_default_dataset_from_list_serialize_method(
         _serialize_method = old
 
 
+def wide_or_not(records: Sequence[Any]) -> list[bool] | None:
+    """Return for each record whether its image is wider than high; None where some do not tell.
+
+    >>> wide_or_not([{"width": 4, "height": 3}, {"width": 3, "height": 3}])
+    [True, False]
+    """
+    if not all(isinstance(r, dict) and "width" in r and "height" in r for r in records):
+        return None
+    return [r["width"] > r["height"] for r in records]
+
+
 class DatasetFromList(Dataset):
     """A list as a data set.
 
@@ -61,6 +72,7 @@ class DatasetFromList(Dataset):
         serialize: bool | Callable[[Sequence[Any]], Sequence[Any]] = True,
     ) -> None:
         self._copy, self._serialize = copy, bool(serialize)
+        self.is_wide = wide_or_not(lst)  # before they are stored: looking at each again is slow
         if not serialize:
             self._lst: Sequence[Any] = lst
         else:
@@ -82,8 +94,8 @@ class DatasetFromList(Dataset):
 class MapDataset(Dataset):
     """Applies a function to each item of a data set.
 
-    When the function returns None for an item, another item, drawn at random, takes its place (in
-    a data set with a length); in a stream the item is left out.
+    When the function returns None for an item, another item, drawn with ``numpy.random``, takes its
+    place (in a dataset with a length); in a stream the item is left out.
 
     Args:
         dataset: a data set, or an iterable one.
@@ -100,32 +112,29 @@ class MapDataset(Dataset):
 
     def __init__(self, dataset: Any, map_func: Callable[[Any], Any]) -> None:
         self._dataset, self._map_func = dataset, map_func
-        self._random = np.random.default_rng(42)
-        self._refused: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._dataset)
 
     def __getitem__(self, index: int) -> Any:
-        current = int(index)
+        current, refused = int(index), set()
         for attempt in range(1, MAX_RETRIES + 1):
             mapped = self._map_func(self._dataset[current])
             if mapped is not None:
-                self._refused.discard(current)
                 return mapped
-            self._refused.add(current)
+            refused.add(current)
             if attempt in (3, 30, 300):
                 logger.warning("the mapper returned None for %d items in a row", attempt)
-            current = self._draw_replacement()
+            current = self._draw_replacement(refused)
         raise ValueError(
             f"the mapper returned None for {MAX_RETRIES} items in a row, starting with item "
             f"{index} of {len(self)}; it must accept some of the data set's records"
         )
 
-    def _draw_replacement(self) -> int:
-        draws = self._random.integers(len(self), size=16).tolist()
-        # an item refused before is tried again only if nothing better came up
-        return next((i for i in draws if i not in self._refused), draws[0])
+    def _draw_replacement(self, refused: set[int]) -> int:
+        draws = np.random.randint(len(self), size=16).tolist()
+        # an item refused for this one is tried again only if nothing better came up
+        return next((i for i in draws if i not in refused), draws[0])
 
 
 class _MapIterableDataset(IterableDataset):
@@ -194,6 +203,9 @@ def shard_by_chunks(items: Iterable[int], shard: int, count: int, chunk: int) ->
 
 class AspectRatioGroupedDataset(IterableDataset):
     """Batches of images that are all wider than high, or all not: less padding.
+
+    For streams, and for records that do not tell the sizes of their images before they are mapped;
+    else a `BatchOrder` groups the indices.
 
     Args:
         dataset: a stream of mapped records with ``width`` and ``height``.

@@ -111,7 +111,7 @@ def test_images_are_pinned_for_a_gpu(gpu, grouping, monkeypatch):
         total_batch_size=2,
         aspect_ratio_grouping=grouping,
     )
-    assert (loader.dataset if grouping else loader).pin_memory is gpu
+    assert loader.pin_memory is gpu
     assert build_detection_test_loader(RECORDS, mapper=None).pin_memory is gpu
 
 
@@ -127,7 +127,7 @@ def test_samplers_by_name(cfg, kind, expected):
     cfg.DATALOADER.RANDOM_SUBSET_RATIO = 0.5
     cfg.DATALOADER.REPEAT_THRESHOLD = 0.5
     loader = build_detection_train_loader(cfg)
-    assert isinstance(loader.dataset.dataset.sampler, expected)
+    assert isinstance(loader.dataset.order.sampler, expected)
     cfg.DATALOADER.SAMPLER_TRAIN = "Other"
     with pytest.raises(ValueError, match=r"SAMPLER_TRAIN 'Other'; known: TrainingSampler"):
         build_detection_train_loader(cfg)

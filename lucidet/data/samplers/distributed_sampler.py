@@ -47,7 +47,16 @@ class TrainingSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         first = self._start + self._rank
-        yield from itertools.islice(self._stream(), first, None, self._world_size)
+        yield from itertools.islice(self.stream(), first, None, self._world_size)
+
+    @property
+    def seed(self) -> int:
+        """Seed of the order."""
+        return self._seed
+
+    def reseed(self, seed: int) -> None:
+        """Let the next iteration have the order of `seed`."""
+        self._seed = int(seed)
 
     def position(self, used: int) -> dict[str, int]:
         """Return where the stream is after `used` indices, of all processes together."""
@@ -55,9 +64,11 @@ class TrainingSampler(Sampler[int]):
 
     def go_to(self, position: dict[str, int]) -> None:
         """Let the next iteration begin at a `position`, of this sampler or of an earlier run's."""
-        self._seed, self._start = int(position["seed"]), int(position["start"])
+        self.reseed(position["seed"])
+        self._start = int(position["start"])
 
-    def _stream(self) -> Iterator[int]:
+    def stream(self) -> Iterator[int]:
+        """Yield the indices of all processes together, from the beginning of the run."""
         generator = torch.Generator().manual_seed(self._seed)
         while True:
             yield from self._one_round(generator)
@@ -85,7 +96,8 @@ class RandomSubsetTrainingSampler(TrainingSampler):
         size: number of images.
         subset_ratio: part to use, in (0, 1].
         shuffle: as in TrainingSampler.
-        seed_shuffle: seed of the order; seed_subset: seed of the choice. Default: shared ones.
+        seed_shuffle: seed of the order; seed_subset: seed of the choice. Default: one
+            seed for both, drawn once and shared.
     """
 
     def __init__(
@@ -103,10 +115,18 @@ class RandomSubsetTrainingSampler(TrainingSampler):
                 f"got {subset_ratio}"
             )
         self._size_subset = max(1, int(size * subset_ratio))
-        seed = comm.shared_random_seed() if seed_subset is None else int(seed_subset)
-        generator = torch.Generator().manual_seed(seed)
-        self.indexes_subset = torch.randperm(size, generator=generator)[: self._size_subset]
+        self._one_seed = seed_subset == seed_shuffle  # given once for both, or not at all
+        self._choose(self._seed if seed_subset is None else int(seed_subset))
         logger.info("training on a random subset: %d of %d images", self._size_subset, size)
+
+    def _choose(self, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.indexes_subset = torch.randperm(self._size, generator=generator)[: self._size_subset]
+
+    def reseed(self, seed: int) -> None:
+        super().reseed(seed)
+        if self._one_seed:
+            self._choose(seed)
 
     def _one_round(self, generator: torch.Generator) -> list[int]:
         if self._shuffle:
