@@ -73,11 +73,12 @@ class Checkpointer:
 
     # ---------------------------------------------------------------------------------- saving
 
-    def save(self, name: str, **kwargs: Any) -> None:
+    def save(self, name: str, *, tag: bool = True, **kwargs: Any) -> None:
         """Save everything as ``save_dir/name.pth`` and tag it as the last checkpoint.
 
         Args:
             name: without folder and suffix.
+            tag: make it the checkpoint to resume from.
             kwargs: more to store, e.g. ``iteration=100``.
         """
         if not self.save_dir or not self.save_to_disk:
@@ -89,7 +90,8 @@ class Checkpointer:
         self.path_manager.mkdirs(self.save_dir)
         self.logger.info("Saving checkpoint to %s", path)
         save_torch(data, path)
-        self.tag_last_checkpoint(os.path.basename(path))
+        if tag:
+            self.tag_last_checkpoint(os.path.basename(path))
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Note that the file of this name, in `save_dir`, is where to resume."""

@@ -7,10 +7,11 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
-__all__ = ["LAST_CHECKPOINT", "checkpoint_files", "resume_candidates"]
+__all__ = ["LAST_CHECKPOINT", "checkpoint_files", "resume_candidates", "stored_entry"]
 
 LAST_CHECKPOINT = "last_checkpoint"  # a file that holds the name of the newest checkpoint
 #: what trainings save: model_0000019.pth, model_final.pth, model_best.pth
@@ -56,18 +57,27 @@ def checkpoint_files(folder: str | os.PathLike[str]) -> list[str]:
     )
 
 
-def _iteration(path: Path) -> int | None:
-    """Return the iteration in a checkpoint, None where it has none or cannot be read.
+def stored_entry(path: str | os.PathLike[str], key: str) -> Any:
+    """Return one entry of a checkpoint, None where it has no such; tensors are not read.
 
-    The tensors are mapped into memory, not read.
+    Raises:
+        ValueError: the file is missing or cannot be read.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        iteration = content["iteration"]
-    except Exception:  # damage shows in many ways; the file is reported when it is tried
-        return None
-    is_number = isinstance(iteration, int) and not isinstance(iteration, bool)
-    return iteration if is_number and "model" in content else None
+        return content.get(key)
+    except Exception as error:  # damage shows in many ways
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{os.fspath(path)} cannot be read ({reason})") from error
+
+
+def _iteration(path: Path) -> int | None:
+    """Return the iteration in a checkpoint, None where it has none or cannot be read."""
+    try:
+        iteration = stored_entry(path, "iteration")
+    except ValueError:
+        return None  # reported when it is tried
+    return iteration if isinstance(iteration, int) and not isinstance(iteration, bool) else None
 
 
 def _named(folder: str) -> str | None:

@@ -36,6 +36,8 @@ def _add_schedule(_C: CN) -> None:
     _C.SOLVER.RESCALE_INTERVAL = False
     # Iterations between two checkpoints
     _C.SOLVER.CHECKPOINT_PERIOD = 5000
+    # Keep the newest ones of these checkpoints; 0: all. model_final and model_best always stay
+    _C.SOLVER.CHECKPOINTS_KEPT = 0
     # Images of one optimiser step, all processes together
     _C.SOLVER.IMS_PER_BATCH = 16
     # The number of processes that these values are meant for: with another number, batch, rate

@@ -8,6 +8,7 @@ import torch
 
 from lucidet.config import CfgNode
 from lucidet.solver import scale_to_batch
+from lucidet.utils import comm
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,18 @@ def for_one_batch(cfg: CfgNode) -> CfgNode:
     part.SOLVER.IMS_PER_BATCH = images // parts
     part.freeze()
     return part
+
+
+def with_seed(cfg: CfgNode) -> CfgNode:
+    """Return the config with a SEED >= 0: a negative one is drawn here, once for all processes."""
+    if cfg.SEED >= 0:
+        return cfg
+    frozen, seeded = cfg.is_frozen(), cfg.clone()
+    seeded.defrost()
+    seeded.SEED = comm.shared_random_seed()
+    if frozen:
+        seeded.freeze()
+    return seeded
 
 
 def amp_precision(name: str, device: torch.device) -> torch.dtype:

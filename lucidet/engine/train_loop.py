@@ -76,6 +76,7 @@ class SimpleTrainer(TrainerBase):
         self._data_loader_iter_obj: Iterator[Any] | None = None
         self._watch = LossWatch(output_dir)
         self._finished: list[StepValues] = []  # checked, not yet written
+        self._prefix = ""  # of the name of the total loss
         self._modules_with_metrics: list[nn.Module] | None = None
 
     def run_step(self) -> None:
@@ -153,6 +154,7 @@ class SimpleTrainer(TrainerBase):
             NonFiniteLossError: a loss of this step (on a GPU: of an earlier one) is not finite.
         """
         iteration = self.iter if iter is None else iter
+        self._prefix = prefix
         losses = {prefix + name: value.detach() for name, value in loss_dict.items()}
         metrics = {"data_time": data_time, **self._model_metrics()}
         self._watch.add(iteration, losses, metrics, batch)
@@ -191,6 +193,12 @@ class SimpleTrainer(TrainerBase):
     def settle(self) -> None:
         """Wait for the losses of all steps so far and check them."""
         self._finished += self._watch.collect(wait=True)
+
+    def flush(self) -> None:
+        """Write the losses of all steps so far; every process must call this."""
+        self.settle()
+        finished, self._finished = self._finished, []
+        write_steps(finished, self._prefix)
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "optimizer": self.optimizer.state_dict()}

@@ -36,8 +36,14 @@ from lucidet.engine.checks import (
     report_unread_keys,
 )
 from lucidet.engine.describing import add_results, description_of_run
-from lucidet.engine.effective_config import amp_precision, for_one_batch, scale_to_processes
+from lucidet.engine.effective_config import (
+    amp_precision,
+    for_one_batch,
+    scale_to_processes,
+    with_seed,
+)
 from lucidet.engine.parallel import create_ddp_model, has_unused_features
+from lucidet.engine.run_state import RunState, first_iteration, report_resume
 from lucidet.engine.setup import default_writers, on_available_device
 from lucidet.engine.train_loop import AMPTrainer, SimpleTrainer
 from lucidet.engine.trainer_base import HookBase, TrainerBase
@@ -51,7 +57,9 @@ from lucidet.evaluation import (
 )
 from lucidet.modeling import build_model
 from lucidet.solver import (
+    LRMultiplier,
     ModelEMA,
+    OptimizerState,
     build_lr_scheduler,
     build_optimizer,
     scale_to_batch,
@@ -98,7 +106,8 @@ class DefaultTrainer(TrainerBase):
         scaled, table = scale_to_batch(cfg)
         if cfg.SOLVER.REFERENCE_BATCH > 0:
             logger.info("Effective values:\n%s", table)
-        self.cfg = cfg = scaled
+        self._seed_is_set = cfg.SEED >= 0
+        self.cfg = cfg = with_seed(scaled)
 
         connect_datasets(cfg)
         model = self.build_model(cfg)
@@ -111,6 +120,9 @@ class DefaultTrainer(TrainerBase):
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.ema = ModelEMA(model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None
         unused = has_unused_features(model)
+        self._optimizer_state = OptimizerState(
+            optimizer, model, load_rates=not isinstance(self.scheduler, LRMultiplier)
+        )
         model = create_ddp_model(model, broadcast_buffers=False, find_unused_parameters=unused)
         self._trainer = self._build_step(cfg, model, data_loader, optimizer)
 
@@ -118,9 +130,9 @@ class DefaultTrainer(TrainerBase):
         self.checkpointer = DetectionCheckpointer(
             model,
             cfg.OUTPUT_DIR,
-            optimizer=optimizer,
+            optimizer=self._optimizer_state,
             scheduler=self.scheduler,
-            trainer=_RunState(weakref.proxy(self)),
+            trainer=RunState(weakref.proxy(self)),
         )
         me = weakref.proxy(self)
         self.checkpointer.describe = partial(description_of_run, me)
@@ -159,10 +171,12 @@ class DefaultTrainer(TrainerBase):
 
         Else ``MODEL.WEIGHTS`` is loaded, and the training starts from iteration 0.
         """
-        resume = resume and self.checkpointer.has_checkpoint()
-        rest = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
-        if resume:
-            self.start_iter = int(rest.get("iteration", -1)) + 1
+        self.resumed = resume
+        found = resume and self.checkpointer.has_checkpoint()
+        rest = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=found)
+        if found:
+            self.start_iter = first_iteration(rest, self.max_iter, self.cfg.OUTPUT_DIR)
+            report_resume(self.cfg, self.start_iter, self._optimizer_state.changes)
 
     def train(self) -> Mapping[str, Any] | None:  # type: ignore[override]
         """Train from `start_iter` to `max_iter`.
@@ -184,6 +198,9 @@ class DefaultTrainer(TrainerBase):
 
     def settle(self) -> None:
         self._trainer.settle()
+
+    def flush(self) -> None:
+        self._trainer.flush()
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "_trainer": self._trainer.state_dict()}
@@ -224,28 +241,34 @@ class DefaultTrainer(TrainerBase):
     def build_hooks(self) -> list[HookBase | None]:
         """Return the hooks in their order; override to add some.
 
-        The checkpoint comes before evaluation, which might fail; the writers come last.
+        The checkpoint comes before evaluation, which might fail: a resumed run does again what came
+        after its checkpoint in the same iteration. The writers come last.
         """
         cfg = self.cfg
         is_main = comm.is_main_process()
-        keeper = hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD)
+        period, evaluation = cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD
+        keep = cfg.SOLVER.CHECKPOINTS_KEPT or None
+        keeper = hooks.PeriodicCheckpointer(self.checkpointer, period, max_to_keep=keep)
+        seed = cfg.SEED if self._seed_is_set else None
+        models = [self.model, self.ema] if self.ema else [self.model]
         return [
             hooks.IterationTimer(),
             hooks.LRScheduler(),
             hooks.EMAHook(self.ema, self.model) if self.ema else None,
-            self._precise_bn(),
-            hooks.RandomState(),
-            hooks.DataPosition(self.data_loader, cfg.SOLVER.IMS_PER_BATCH),
+            self._precise_bn(seed),
+            hooks.RandomState(cfg.SEED, fixed=self._seed_is_set),
+            hooks.BeforeCheckpoint([period, evaluation], models),
+            hooks.DataPosition(self.data_loader, cfg.SOLVER.IMS_PER_BATCH, seed),
             keeper if is_main else None,
             self._validation_loss(),
-            hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate),
+            hooks.EvalHook(evaluation, self._evaluate),
             *self._after_evaluation(),
             self._progress_bar() if is_main else None,
             # users insert hooks of theirs before the last one, so that what they measure is written
             hooks.PeriodicWriter(self.build_writers(), WRITE_PERIOD) if is_main else None,
         ]
 
-    def _precise_bn(self) -> HookBase | None:
+    def _precise_bn(self, seed: int | None) -> HookBase | None:
         cfg = self.cfg
         if not cfg.TEST.PRECISE_BN.ENABLED:
             return None
@@ -255,6 +278,7 @@ class DefaultTrainer(TrainerBase):
             self.model,
             self.build_train_loader(for_one_batch(cfg)),
             cfg.TEST.PRECISE_BN.NUM_ITER,
+            seed=seed,
         )
 
     def _validation_loss(self) -> HookBase | None:
@@ -403,22 +427,3 @@ class DefaultTrainer(TrainerBase):
             num_workers: processes of this run.
         """
         return scale_to_processes(cfg, num_workers)
-
-
-class _RunState:
-    """What of a `DefaultTrainer` no other key of its checkpoints holds: hooks, gradient scaler."""
-
-    def __init__(self, trainer: Any) -> None:
-        self._trainer = trainer
-
-    def state_dict(self) -> dict[str, Any]:
-        state = TrainerBase.state_dict(self._trainer)
-        state["hooks"].pop(hooks.LRScheduler.__qualname__, None)  # its schedule has its own key
-        scaler = getattr(self._trainer._trainer, "grad_scaler", None)
-        return {**state, "grad_scaler": scaler.state_dict()} if scaler else state
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        TrainerBase.load_state_dict(self._trainer, state)
-        scaler = getattr(self._trainer._trainer, "grad_scaler", None)
-        if scaler and state.get("grad_scaler"):
-            scaler.load_state_dict(state["grad_scaler"])

@@ -31,6 +31,11 @@ class HookBase:
     """
 
     trainer: Any = None
+    #: checkpoints are saved here, or with what comes before it
+    saves_state = False
+    #: where it comes after such a hook, a resumed run calls `after_step` once more for the last
+    #: iteration, as it may not have been reached
+    repeated_on_resume = False
 
     def before_train(self) -> None:
         """Called before the first iteration."""
@@ -60,6 +65,7 @@ class TrainerBase:
         start_iter, max_iter: the run is ``range(start_iter, max_iter)``.
         storage: the `EventStorage` of the run.
         stop_reason: why the training ends before `max_iter`; "" where it does not.
+        resumed: the run goes on in the folder of an earlier one.
     """
 
     def __init__(self) -> None:
@@ -69,6 +75,8 @@ class TrainerBase:
         self.max_iter: int = 0
         self.storage: EventStorage = EventStorage()
         self.stop_reason: str = ""
+        self.resumed: bool = False
+        self._loaded: Mapping[str, Any] | None = None  # what a checkpoint held, until `train`
 
     def register_hooks(self, hooks: Sequence[HookBase | None]) -> None:
         """Add hooks, called in this order; None is passed over."""
@@ -89,15 +97,9 @@ class TrainerBase:
         with EventStorage(start_iter) as self.storage:
             try:
                 self.before_train()
-                for self.iter in range(start_iter, max_iter):
-                    self.before_step()
-                    self.run_step()
-                    self.after_step()
-                    if self.stop_reason and self.iter + 1 < max_iter:
-                        break
-                else:
-                    # so that after_train can tell a finished training from a broken one
-                    self.iter = max(max_iter, start_iter)
+                self._finish_interrupted_step()
+                if not self.stop_reason:
+                    self._run()
             except Exception as error:
                 # of faults in data and settings the message says it all; of others one needs to
                 # know where they happened, even if only the log file is left
@@ -111,6 +113,36 @@ class TrainerBase:
             finally:
                 self.after_train()
 
+    def _run(self) -> None:
+        for iteration in range(self.start_iter, self.max_iter):
+            self.iter = iteration
+            self.before_step()
+            self.run_step()
+            self.after_step()
+            if self.stop_reason and self.iter + 1 < self.max_iter:
+                return
+        # so that after_train can tell a finished training from a broken one
+        self.iter = max(self.max_iter, self.start_iter)
+
+    def _finish_interrupted_step(self) -> None:
+        """Do what may not have happened any more after the checkpoint was saved.
+
+        Evaluation, best model, early stopping and writers come after it in the same iteration.
+        """
+        loaded, self._loaded = self._loaded, None
+        if loaded is None:
+            return
+        self.storage.load_state_dict(loaded.get("storage", {}))
+        if loaded["iteration"] != self.start_iter - 1:
+            return
+        self.iter = self.storage.iter = self.start_iter - 1
+        saving = [i for i, hook in enumerate(self._hooks) if hook.saves_state]
+        for hook in self._hooks[saving[-1] + 1 :] if saving else ():
+            if hook.repeated_on_resume:
+                hook.after_step()
+        if not self.stop_reason:
+            self.iter = self.storage.iter = self.start_iter
+
     def stop(self, reason: str) -> None:
         """End the training after the current iteration."""
         self.stop_reason = reason
@@ -122,6 +154,9 @@ class TrainerBase:
 
     def settle(self) -> None:
         """Finish what the steps so far left under way; called before a checkpoint."""
+
+    def flush(self) -> None:
+        """Write what was measured so far; called in every process."""
 
     def before_train(self) -> None:
         for hook in self._hooks:
@@ -146,8 +181,8 @@ class TrainerBase:
             hook.after_step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the iteration and the states of the hooks, by the hooks' class names."""
-        state: dict[str, Any] = {"iteration": self.iter}
+        """Return iteration, recent measurements and, by class names, the states of the hooks."""
+        state: dict[str, Any] = {"iteration": self.iter, "storage": self.storage.state_dict()}
         hooks = {type(hook).__qualname__: hook.state_dict() for hook in reversed(self._hooks)}
         hooks = {name: hook_state for name, hook_state in hooks.items() if hook_state}
         if hooks:
@@ -157,6 +192,7 @@ class TrainerBase:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned; states of hooks that are not there are named."""
         self.iter = state_dict["iteration"]
+        self.resumed, self._loaded = True, state_dict
         by_name = {type(hook).__qualname__: hook for hook in reversed(self._hooks)}
         for name, state in state_dict.get("hooks", {}).items():
             load = getattr(by_name.get(name), "load_state_dict", None)

@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 
+#: iterations whose values a checkpoint holds, for the windows of writers
+RESUMED_WINDOW = 100
+
 _storages: list[EventStorage] = []
 
 
@@ -111,6 +114,7 @@ class EventStorage:
         self._smoothing_hints: dict[str, bool] = {}
         self._latest: dict[str, tuple[float, int]] = {}
         self._current_prefix = ""
+        self.evaluated_at = -1  # the last iteration with an evaluation
         # what the writers of pictures have not yet taken: (name, data, iteration)
         self._vis_data: list[tuple[str, Any, int]] = []
         self._histograms: list[dict[str, Any]] = []
@@ -205,6 +209,32 @@ class EventStorage:
     def clear_histograms(self) -> None:
         """Forget the histograms; called by a writer that has written them."""
         self._histograms = []
+
+    # ------------------------------------------------------------------------------ resuming
+
+    def state_dict(self, window: int = RESUMED_WINDOW) -> dict[str, Any]:
+        """Return the values of the last `window` iterations, as plain numbers."""
+        since = self._iter - window
+        return {
+            name: {
+                "smooth": self._smoothing_hints[name],
+                "values": history.values()[-history.count_since(since) :],
+            }
+            for name, history in self._history.items()
+            if history.count_since(since)
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put the values of a `state_dict` before those that come: windows reach back to them."""
+        for name, saved in state.items():
+            for value, at in saved["values"]:
+                self._smoothing_hints[name] = bool(saved["smooth"])
+                self._history.setdefault(name, HistoryBuffer()).update(value, at)
+                self._latest[name] = (value, at)
+
+    def note_evaluation(self) -> None:
+        """Ask the writers to write at this iteration, whatever their period."""
+        self.evaluated_at = self._iter
 
     # ------------------------------------------------------------------------------ reading
 

@@ -45,6 +45,9 @@ class EventWriter:
         """Write what came since the last call."""
         raise NotImplementedError
 
+    def resume(self, iteration: int) -> None:
+        """Take back what an interrupted run has written for `iteration` and later ones."""
+
     def close(self) -> None:
         """Finish; nothing is written afterwards."""
 
@@ -62,7 +65,7 @@ class JSONWriter(EventWriter):
     """
 
     def __init__(self, json_file: str | os.PathLike[str], window_size: int = 20) -> None:
-        path = Path(json_file)
+        self._path = path = Path(json_file)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a", encoding="utf-8")
         self._window_size = window_size
@@ -79,6 +82,24 @@ class JSONWriter(EventWriter):
         if lines:
             self._last_write = max(lines)
             self._file.flush()
+
+    def resume(self, iteration: int) -> None:
+        """Remove the lines of `iteration` and later ones, and a line that was cut off."""
+        self._file.close()
+        kept, last = [], -1
+        for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                at = json.loads(line)["iteration"]
+            except (ValueError, KeyError, TypeError):
+                continue
+            if at < iteration:
+                kept.append(line + "\n")
+                last = max(last, at)
+        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
+        temporary.write_text("".join(kept), encoding="utf-8")
+        os.replace(temporary, self._path)
+        self._file = self._path.open("a", encoding="utf-8")
+        self._last_write = last
 
     def close(self) -> None:
         self._file.close()
@@ -98,7 +119,8 @@ class TensorboardXWriter(EventWriter):
     ) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
-        self._writer = SummaryWriter(str(log_dir), **kwargs)
+        self._make = lambda **more: SummaryWriter(str(log_dir), **kwargs, **more)
+        self._writer = self._make()
         self._window_size = window_size
         self._last_write = -1
 
@@ -116,6 +138,11 @@ class TensorboardXWriter(EventWriter):
         for histogram in storage._histograms:
             self._writer.add_histogram_raw(**histogram)
         storage.clear_histograms()
+
+    def resume(self, iteration: int) -> None:
+        """Let TensorBoard hide what was written for `iteration` and later ones."""
+        self._writer.close()
+        self._writer = self._make(purge_step=iteration)
 
     def close(self) -> None:
         self._writer.close()

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from lucidet.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
+from lucidet.checkpoint.writing import remove_leftovers
 from lucidet.engine.loss_monitor import require_finite_weights
 from lucidet.engine.trainer_base import HookBase
 from lucidet.utils.events import EventWriter
@@ -121,15 +122,25 @@ class PeriodicWriter(HookBase):
     Must come after hooks whose values should be in the same line.
     """
 
+    repeated_on_resume = True
+
     def __init__(self, writers: Sequence[EventWriter], period: int = 20) -> None:
         self._writers = list(writers)
         for writer in self._writers:
             assert isinstance(writer, EventWriter), writer
         self._period = period
 
+    def before_train(self) -> None:
+        if self.trainer.resumed:
+            # the last step is finished again, and its line written again
+            for writer in self._writers:
+                writer.resume(max(self.trainer.start_iter - 1, 0))
+
     def after_step(self) -> None:
         done = self.trainer.iter + 1
-        if done % self._period == 0 or done == self.trainer.max_iter or self.trainer.stop_reason:
+        evaluated = self.trainer.storage.evaluated_at == self.trainer.iter
+        is_last = done == self.trainer.max_iter or self.trainer.stop_reason
+        if done % self._period == 0 or is_last or evaluated:
             for writer in self._writers:
                 writer.write()
 
@@ -144,11 +155,16 @@ class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
     """The `lucidet.checkpoint.PeriodicCheckpointer` as a hook.
 
     Before it saves, losses that are under way are checked, and the weights too: a checkpoint with
-    NaN would replace the last good one as the place to resume from.
+    NaN would replace the last good one as the place to resume from. Before the first step it
+    removes the temporary files that a killed run left.
     """
+
+    saves_state = True
 
     def before_train(self) -> None:
         self.max_iter = self.trainer.max_iter
+        if self.checkpointer.save_to_disk and self.checkpointer.save_dir:
+            remove_leftovers(self.checkpointer.save_dir)
 
     def after_step(self) -> None:
         iteration = self.trainer.iter

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lucidet.checkpoint import Checkpointer
+from lucidet.checkpoint.resume_point import stored_entry
 from lucidet.engine.random_state import preserved_random_state
 from lucidet.engine.trainer_base import HookBase
 from lucidet.evaluation.testing import flatten_results_dict
@@ -35,6 +36,8 @@ class EvalHook(HookBase):
         eval_after_train: evaluate at the end too.
     """
 
+    repeated_on_resume = True
+
     def __init__(
         self,
         eval_period: int,
@@ -47,7 +50,7 @@ class EvalHook(HookBase):
 
     def _do_eval(self) -> None:
         assert self._func is not None
-        with preserved_random_state():
+        with preserved_random_state(seed=self.trainer.iter):  # the same where it is repeated
             results = self._func()
         if results:
             flat = flatten_results_dict(results)
@@ -59,6 +62,7 @@ class EvalHook(HookBase):
                         f"eval_function must return (nested) numbers, got {name}={value!r}"
                     ) from None
             self.trainer.storage.put_scalars(**flat, smoothing_hint=False)
+            self.trainer.storage.note_evaluation()
         # an evaluation takes the main process longer than the others; they wait here
         comm.synchronize()
 
@@ -121,6 +125,9 @@ class _Best:
 class BestCheckpointer(HookBase):
     """Saves the weights whenever a metric reaches a new best; must come after `EvalHook`.
 
+    The file holds the value. A resumed run compares with it, even if its checkpoint is older: a
+    better model is never replaced.
+
     Args:
         eval_period: that of the `EvalHook`.
         checkpointer: what saves.
@@ -128,6 +135,8 @@ class BestCheckpointer(HookBase):
         mode: "max" or "min": which is better.
         file_prefix: the file is ``{file_prefix}.pth``.
     """
+
+    repeated_on_resume = True
 
     def __init__(
         self,
@@ -149,12 +158,30 @@ class BestCheckpointer(HookBase):
         if newest is None or not self._best.improve(newest[0]):
             return
         value, iteration = newest
-        logger.info("New best %s: %.4f at iteration %d", self._best.metric, value, iteration)
+        metric, mode = self._best.metric, self._best.mode
+        logger.info("New best %s: %.4f at iteration %d", metric, value, iteration)
         # the last checkpoint stays the one to resume from, not an older best one
-        last = self._checkpointer.get_checkpoint_file()
-        self._checkpointer.save(self._file_prefix, iteration=iteration)
-        if last and self._checkpointer.save_to_disk:
-            self._checkpointer.tag_last_checkpoint(os.path.basename(last))
+        note = {"metric": metric, "mode": mode, "value": value}
+        self._checkpointer.save(self._file_prefix, tag=False, iteration=iteration, best=note)
+
+    def before_train(self) -> None:
+        folder = self._checkpointer.save_dir
+        if self.trainer.resumed and folder:
+            self._compare_with(os.path.join(folder, f"{self._file_prefix}.pth"))
+
+    def _compare_with(self, path: str) -> None:
+        """Take the best value from the file itself; without a readable one there is no best."""
+        try:
+            note = stored_entry(path, "best")
+        except ValueError as error:
+            if self._best.value is not None:
+                logger.warning("The best model so far is lost, the next one is saved: %s", error)
+            self._best.value = None
+            return
+        if note is None:  # of an older version, which did not note the value
+            return
+        same = (note["metric"], note["mode"]) == (self._best.metric, self._best.mode)
+        self._best.value = float(note["value"]) if same else None
 
     def after_step(self) -> None:
         if _is_due(self, self._period):
@@ -182,6 +209,8 @@ class EarlyStopping(HookBase):
         val_metric: name in the storage, ``"bbox/AP"``.
         mode: "max" or "min": which is better.
     """
+
+    repeated_on_resume = True
 
     def __init__(
         self, eval_period: int, patience: int, val_metric: str = "bbox/AP", mode: str = "max"

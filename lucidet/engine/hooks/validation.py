@@ -61,6 +61,8 @@ class ValidationLoss(HookBase):
             distributed run this process's share.
     """
 
+    repeated_on_resume = True
+
     def __init__(self, period: int, model: nn.Module, data_loader: Any) -> None:
         self._period = period
         self._model = unwrap(model)
@@ -88,6 +90,7 @@ class ValidationLoss(HookBase):
         losses["total_loss"] = sum(losses.values())
         for name, value in losses.items():
             self.trainer.storage.put_scalar(f"validation/{name}", value, smoothing_hint=False)
+        self.trainer.storage.note_evaluation()
 
     def _sums(self) -> tuple[dict[str, float], int]:
         """Return name -> sum over this process's images, and their number.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from lucidet.engine.hooks.resuming import find_order, go_to
 from lucidet.engine.random_state import preserved_random_state
 from lucidet.engine.trainer_base import HookBase
 from lucidet.solver import ModelEMA
@@ -61,16 +62,23 @@ class PreciseBN(HookBase):
         model: layers in training mode with running statistics are updated.
         data_loader: yields training batches without end.
         num_iter: batches.
+        seed: of the run, where the user has set it: it counts instead of a checkpoint's.
     """
 
     def __init__(
-        self, period: int, model: nn.Module, data_loader: Iterable[Any], num_iter: int
+        self,
+        period: int,
+        model: nn.Module,
+        data_loader: Iterable[Any],
+        num_iter: int,
+        seed: int | None = None,
     ) -> None:
         self._period = period
         self._model = model
         self._data_loader = data_loader
         self._num_iter = num_iter
         self._batches: Iterator[Any] | None = None
+        self._order, self._seed, self._used = find_order(data_loader), seed, 0
         self._disabled = not any(m.training for m in norms_with_running_statistics(model))
         if self._disabled:
             logger.info("PreciseBN is off: no layer has running statistics and trains")
@@ -90,6 +98,17 @@ class PreciseBN(HookBase):
         layers = [m for m in norms_with_running_statistics(self._model) if m.training]
         logger.info("Running precise-BN for %d iterations", self._num_iter)
         update_norm_statistics(self._model, layers, itertools.islice(self._batches, self._num_iter))
+        self._used += self._num_iter
+
+    def state_dict(self) -> dict[str, Any]:
+        if self._order is None or self._disabled:
+            return {}
+        return self._order.position(self._used * getattr(self._order, "total", 1))
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue with the batches after those that an earlier run has used."""
+        if self._order is not None:
+            go_to(self._order, state_dict, self._seed)
 
 
 @torch.no_grad()

@@ -37,6 +37,7 @@ from lucidet.modeling.meta_arch.build import META_ARCH_REGISTRY
 from lucidet.modeling.meta_arch.dense_detector import DenseDetector, mean_over_ranks
 from lucidet.modeling.meta_arch.dense_head import CenternessHead
 from lucidet.structures import Boxes
+from lucidet.utils import comm
 
 __all__ = ["ATSS", "PointTransform", "build_assigner"]
 
@@ -210,8 +211,9 @@ class ATSS(DenseDetector):
         labels = torch.stack(gt_labels)  # (N, R)
         positives = gather_positives(anchors, labels, gt_boxes, self.num_classes)
         central = centerness_of(positives.anchors, positives.objects)
-        count = mean_over_ranks(central.new_full((), float(len(positives)))).clamp(min=1)
-        weight = mean_over_ranks(central.sum()).clamp(min=1e-6)
+        fewest = 1 / comm.get_world_size()  # one positive in the batch of the run
+        count = mean_over_ranks(central.new_full((), float(len(positives)))).clamp(min=fewest)
+        weight = mean_over_ranks(central.sum()).clamp(min=1e-6 * fewest)
 
         boxes = self.box2box_transform.apply_deltas(
             positives.pick(pred_anchor_deltas), positives.anchors

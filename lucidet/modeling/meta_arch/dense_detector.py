@@ -106,6 +106,8 @@ class DenseDetector(Detector):
         self.keep_empty_boxes = keep_empty_boxes
         self.clip_before_nms = clip_before_nms
         self.metrics: dict[str, Tensor] = {}
+        #: names of the buffers that are moving averages over training iterations
+        self.moving_averages: set[str] = set()
 
     @staticmethod
     def _arguments_of(cfg: CfgNode, section: CfgNode) -> dict[str, Any]:
@@ -273,18 +275,25 @@ class DenseDetector(Detector):
         ]
 
     def _normalizer(self, kind: str, positives: int, initial_value: float) -> Tensor:
-        """Return what sums over the batch are divided by, a scalar of at least 1.
+        """Return what sums over the batch are divided by; the same for any number of processes.
+
+        Sums of one process are divided by the mean over the processes, and gradients and losses
+        are averaged over them: together, sums over the batch of the run divided by its positives.
 
         Args:
-            kind: "ema": a moving average of this process's numbers of positives, which is
-                smoother than each batch's own; anything else: this batch's number.
-            positives: in this batch.
-            initial_value: where the average begins.
+            kind: "ema": a moving average of the numbers of positives, which is smoother than each
+                batch's own; anything else: this batch's number.
+            positives: in the batch of this process.
+            initial_value: where the average begins, for the whole batch.
         """
-        count = float(max(positives, 1))
+        world = comm.get_world_size()
+        count: Tensor | float = float(max(positives, 1))
+        if world > 1:
+            own = torch.full((), float(positives), device=self.device)
+            count = mean_over_ranks(own).clamp(min=1 / world)
         if kind == "ema":
-            return self._ema_update("loss_normalizer", count, initial_value)
-        return torch.full((), count, device=self.device)
+            return self._ema_update("loss_normalizer", count, initial_value / world)
+        return torch.full((), count, device=self.device) if isinstance(count, float) else count
 
     @torch.no_grad()
     def _ema_update(
@@ -293,15 +302,18 @@ class DenseDetector(Detector):
         """Return (and keep as attribute `name`) a moving average over training iterations.
 
         It stays out of the state dict, as detectron2's weights don't have it, and on the device,
-        so that no step waits for its value.
+        so that no step waits for its value. Trainers save what `moving_averages` names.
         """
-        if not hasattr(self, name):
-            self.register_buffer(
-                name, torch.tensor(float(initial_value), device=self.device), False
-            )
+        if name not in self.moving_averages:
+            self.set_moving_average(name, initial_value)
         average = getattr(self, name) * momentum + value * (1 - momentum)
         setattr(self, name, average)
         return average
+
+    def set_moving_average(self, name: str, value: float) -> None:
+        """Let the moving average `name` go on from `value`, of this process."""
+        self.moving_averages.add(name)
+        self.register_buffer(name, torch.tensor(float(value), device=self.device), False)
 
     def _decode_per_level_predictions(
         self,
