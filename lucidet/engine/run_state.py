@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class RunState:
-    """The states of hooks, recent measurements, gradient scaler and moving averages of losses.
+    """States of hooks, recent measurements and results, gradient scaler, averages of losses.
 
     Args:
         trainer: a `DefaultTrainer`.
@@ -34,6 +34,8 @@ class RunState:
         state = TrainerBase.state_dict(self._trainer)
         # its schedule has its own key
         state.get("hooks", {}).pop(LRScheduler.__qualname__, None)
+        if self._trainer._last_eval_results:
+            state["last_results"] = self._trainer._last_eval_results
         averages = moving_averages(self._trainer.model)
         if averages:
             state["moving_averages"] = averages
@@ -44,6 +46,7 @@ class RunState:
         """Restore what `state_dict` returned."""
         TrainerBase.load_state_dict(self._trainer, state)
         load_moving_averages(self._trainer.model, state.get("moving_averages", {}))
+        self._trainer._last_eval_results = state.get("last_results")
         scaler = getattr(self._trainer._trainer, "grad_scaler", None)
         if scaler and state.get("grad_scaler"):
             scaler.load_state_dict(state["grad_scaler"])
