@@ -8,7 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-__all__ = ["decode", "find_file", "name_forms", "read_lines", "read_text"]
+#: of files that are taken for images where a folder is searched
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".ppm",
+    ".pgm", ".pbm", ".pnm", ".gif", ".avif", ".jp2",
+)  # fmt: skip
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "decode",
+    "find_file",
+    "is_image",
+    "name_forms",
+    "read_lines",
+    "read_text",
+]
 
 # the longer marks first: UTF-32's begins with UTF-16's
 _MARKS = (
@@ -68,6 +82,15 @@ def name_forms(name: str) -> list[str]:
     forms += [unquote(form) for form in forms if "%" in form]
     forms += [form.replace("\\", "/") for form in forms if "\\" in form]
     return list(dict.fromkeys(forms))
+
+
+def is_image(name: str | os.PathLike[str]) -> bool:
+    """Whether a file name ends as image files do.
+
+    >>> is_image("a.JPG"), is_image("a.txt")
+    (True, False)
+    """
+    return os.path.splitext(os.fspath(name))[1].lower() in IMAGE_SUFFIXES
 
 
 def find_file(root: str | os.PathLike[str], name: str) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 from lucidet.data.box_report import BoxReport
 from lucidet.data.fields import as_flag, as_number, as_size
 from lucidet.data.image_io import image_size
-from lucidet.data.text_files import name_forms, read_lines, read_text
+from lucidet.data.text_files import IMAGE_SUFFIXES, name_forms, read_lines
+from lucidet.data.xml_files import read_xml
 
 __all__ = [
     "VocImage",
@@ -23,9 +24,6 @@ __all__ = [
     "usable_objects",
 ]
 
-_IMAGE_SUFFIXES = tuple(
-    f".{kind}" for kind in "jpg jpeg jpe jfif png bmp tif tiff webp gif ppm pgm jp2 avif".split()
-)
 #: in the lists of single classes: absent, difficult, present
 _CLASS_MARKS = ("-1", "0", "1")
 
@@ -60,17 +58,7 @@ def read_voc_xml(path: Path) -> VocImage:
         FileNotFoundError: there is no such file.
         ValueError: broken XML, or a field without meaning; names file and field.
     """
-    text = read_text(path)
-    if "<!ENTITY" in text:
-        raise ValueError(f"{path} defines XML entities, which can stand for other files; refused")
-    try:
-        # as text, whatever encoding the declaration names: read_text has decoded it
-        root = ElementTree.fromstring(text.lstrip("\ufeff \t\r\n"))
-    except ElementTree.ParseError as error:
-        raise ValueError(
-            f"annotation file {path} is not valid XML, or not a complete XML file: {error}; "
-            "write it again"
-        ) from error
+    root = read_xml(path)
     sizes = {}
     for key in ("width", "height"):
         try:
@@ -171,7 +159,7 @@ def image_stem(name: str) -> str:
     ('photo.v2', 'photo.v2')
     """
     stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in (*_IMAGE_SUFFIXES, ".xml") else name
+    return stem if suffix.lower() in (*IMAGE_SUFFIXES, ".xml") else name
 
 
 def find_voc_image(folder: Path, stem: str, file_name: str) -> Path:
@@ -187,7 +175,7 @@ def find_voc_image(folder: Path, stem: str, file_name: str) -> Path:
     for path in named:
         if path.stem == stem and path.is_file():
             return path
-    for suffix in _IMAGE_SUFFIXES:
+    for suffix in IMAGE_SUFFIXES:
         for path in (folder / f"{stem}{suffix}", folder / f"{stem}{suffix.upper()}"):
             if path.is_file():
                 return path

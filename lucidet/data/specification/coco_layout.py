@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lucidet.data.datasets.coco import coco_records
-from lucidet.data.datasets.coco_json import BoxReport, read_coco
+from lucidet.data.datasets.coco_json import read_coco
 from lucidet.data.specification.image_folder import ImageFolder
 from lucidet.data.specification.layout import SPLIT_WORDS, WHOLE, Layout, split_word
 from lucidet.data.specification.reading import Reading, Report, SpecificationError
@@ -140,7 +140,8 @@ def _content(path: Path) -> dict[str, Any]:
 def read(json_file: Path, root: Path) -> Reading:
     """Read a COCO file, and match its image names with the files below `root`."""
     content = _content(json_file)
-    report = Report()
+    report = Report(str(json_file))
+    report.boxes.form = "XYWH"
     categories = sorted(content["categories"], key=lambda entry: entry["id"])
     categories = _without_supercategory(categories, content["annotations"], report)
     names = [str(entry["name"]).strip() for entry in categories]
@@ -152,45 +153,44 @@ def read(json_file: Path, root: Path) -> Reading:
             f"name, so each needs its own. All names: {names}"
         )
     id_map = {entry["id"]: k for k, entry in enumerate(categories)}
-    boxes = BoxReport(str(json_file))
-    records = coco_records(content, "", id_map, boxes, ("difficult",))
-    for reason, examples in boxes.dropped.items():
-        report.dropped[f"boxes {reason} are left out"] = examples
-    if boxes.cut:
-        report.mended["boxes that reach over their image are clipped"] = boxes.cut
-    found = _with_files(records, ImageFolder(root), report)
-    if not found and records:
+    images = _found_images(content["images"], ImageFolder(root), report)
+    if not images and content["images"]:
         raise SpecificationError(
-            f"{json_file}: none of its {len(records)} images is in {root}, for example "
-            f"{records[0]['file_name']!r}. Name the folder: coco:{json_file}@IMAGES"
+            f"{json_file}: none of its {len(content['images'])} images is in {root}, for example "
+            f"{content['images'][0]['file_name']!r}. Name the folder: coco:{json_file}@IMAGES"
         )
-    difficult = any(a.get("difficult") for record in found for a in record["annotations"])
+    known = {entry["id"] for entry in images}
+    kept = [entry for entry in content["annotations"] if entry["image_id"] in known]
+    found = {**content, "images": images, "annotations": kept}
+    records = coco_records(found, "", id_map, report.boxes, ("difficult",))
+    report.finish()
+    difficult = any(a.get("difficult") for record in records for a in record["annotations"])
     as_on_disk = (
         not difficult
-        and len(found) == len(content["images"])
+        and len(images) == len(content["images"])
         and len(names) == len(content["categories"])
     )
-    return Reading(names, found, True, report, id_map, json_file if as_on_disk else None)
+    return Reading(names, records, True, report, id_map, json_file if as_on_disk else None)
 
 
-def _with_files(
-    records: list[dict[str, Any]], folder: ImageFolder, report: Report
+def _found_images(
+    images: list[dict[str, Any]], folder: ImageFolder, report: Report
 ) -> list[dict[str, Any]]:
-    """Return the records whose image is there, with its path and size."""
+    """Return the images that are there, with their path as name, and with a size."""
     kept = []
-    for record in records:
-        name = str(record["file_name"])
+    for entry in images:
+        name = str(entry["file_name"])
         path = folder.find(name)
         if path is None:
-            report.drop(folder.reason_missing(name), f"image {record['image_id']}: {name}")
+            report.drop(folder.reason_missing(name), f"image {entry['id']}: {name}")
             continue
-        record["file_name"] = str(path)
-        if not record.get("width") or not record.get("height"):
+        found = {**entry, "file_name": str(path)}
+        if not {"width", "height"} <= found.keys():
             size = folder.size(path, report)
             if size is None:
                 continue
-            record["width"], record["height"] = size
-        kept.append(record)
+            found["width"], found["height"] = size
+        kept.append(found)
     return kept
 
 

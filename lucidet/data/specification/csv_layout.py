@@ -11,18 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lucidet.data.specification.boxes import checked_box
-from lucidet.data.specification.image_folder import ImageFolder, is_image
+from lucidet.data.specification.image_folder import ImageFolder
 from lucidet.data.specification.layout import SPLIT_WORDS, WHOLE, Layout, split_word
 from lucidet.data.specification.reading import (
     Reading,
     Report,
     SpecificationError,
-    annotation,
-    names_in,
-    number_classes,
+    add_box,
+    finished,
+    new_record,
 )
-from lucidet.data.specification.text_files import read_text
+from lucidet.data.text_files import is_image, read_text
 
 # a column's meaning -> its names, compared in lower case without blanks, dots and underscores
 _NAMES: dict[str, tuple[str, ...]] = {
@@ -64,7 +63,7 @@ def looks_like_boxes(path: Path) -> bool:
     """Whether the first line of a CSV file names, or is, a box in an image."""
     try:
         return bool(_table(path, first_only=True).columns)
-    except SpecificationError:
+    except ValueError:
         return False
 
 
@@ -222,7 +221,7 @@ def read(path: Path, root: Path, split: str | None = None, whole: bool = False) 
     Images that no row names are left out: nobody may have looked at them.
     """
     table = _table(path)
-    report = Report()
+    report = Report(str(path))
     images = ImageFolder(root)
     records: dict[Path, dict[str, Any]] = {}
     shares = _are_shares(table)
@@ -245,59 +244,38 @@ def read(path: Path, root: Path, split: str | None = None, whole: bool = False) 
             if size is None:
                 missing[name] = None
                 continue
-            records[file] = _record(file, images, size)
-        box = _box(cells, records[file], shares, report, where)
-        if box is not None:
-            records[file]["annotations"].append(box)
+            records[file] = new_record(file, images.label(file), size)
+        _read_box(cells, records[file], shares, report, where)
     for relative in images.files if whole else ():
         if images.root / relative not in records:
             report.drop(f"images are not in {path.name} and are left out", relative)
     if "label" not in table.columns:
         report.note(f"there is no column for the class: every box is {NO_CLASS!r}")
-    found = list(records.values())
-    declared = _declared_classes(path)
-    names = names_in(found)
-    classes = [*declared, *(name for name in names if name not in declared)]
-    number_classes(found, classes)
-    return Reading(classes, found, bool(declared), report)
+    return finished(list(records.values()), _declared_classes(path), report)
 
 
-def _record(file: Path, images: ImageFolder, size: tuple[int, int]) -> dict[str, Any]:
-    return {
-        "file_name": str(file),
-        "image_id": images.label(file),
-        "height": size[1],
-        "width": size[0],
-        "annotations": [],
-    }
-
-
-def _box(
+def _read_box(
     cells: Mapping[str, str], record: dict[str, Any], shares: bool, report: Report, where: str
-) -> dict[str, Any] | None:
-    corners = _corner_texts(cells)
-    if not any(corners):
-        return None  # an image without objects
-    size = (record["width"], record["height"])
+) -> None:
+    texts = _corner_texts(cells)
+    if not any(texts):
+        return  # an image without objects
     try:
-        x1, y1, x2, y2 = (float(text) for text in corners)
+        x1, y1, x2, y2 = (float(text) for text in texts)
     except ValueError:
-        report.drop("rows without four numbers are left out", f"{where}: {corners}")
-        return None
+        report.drop("rows without four numbers are left out", f"{where}: {texts}")
+        return
     if "x1" not in cells:
         x2, y2 = x1 + x2, y1 + y2
     if shares:
-        x1, y1, x2, y2 = x1 * size[0], y1 * size[1], x2 * size[0], y2 * size[1]
+        width, height = record["width"], record["height"]
+        x1, y1, x2, y2 = x1 * width, y1 * height, x2 * width, y2 * height
     label = cells.get("label", NO_CLASS)
     if not label:
         report.drop("rows without a class are left out", where)
-        return None
-    box = checked_box((x1, y1, x2, y2), size, report, f"{where} ({label})")
-    if box is None:
-        return None
-    entry = annotation(label, box)
-    entry["iscrowd"] = int(cells.get("crowd", "0").lower() in ("1", "1.0", "true"))
-    return entry
+        return
+    crowd = int(cells.get("crowd", "0").lower() in ("1", "1.0", "true"))
+    add_box(record, label, (x1, y1, x2, y2), report, where, iscrowd=crowd)
 
 
 def _corner_texts(cells: Mapping[str, str]) -> list[str]:

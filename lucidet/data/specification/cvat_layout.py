@@ -9,18 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lucidet.data.specification.boxes import checked_box
 from lucidet.data.specification.image_folder import ImageFolder
 from lucidet.data.specification.layout import SPLIT_WORDS, WHOLE, Layout
 from lucidet.data.specification.reading import (
     Reading,
     Report,
     SpecificationError,
-    annotation,
-    names_in,
-    number_classes,
+    add_box,
+    finished,
+    new_record,
 )
-from lucidet.data.specification.text_files import parse_xml, xml_root_tag
+from lucidet.data.xml_files import read_xml, root_tag
 
 _WITHOUT_BOX = ("polyline", "points", "cuboid", "skeleton", "tag")
 
@@ -31,7 +30,7 @@ def recognise(folder: Path, images: Path | None = None) -> Layout | None:
     Raises:
         SpecificationError: several CVAT files.
     """
-    files = [f for f in sorted(folder.glob("*.xml")) if xml_root_tag(f) == "annotations"]
+    files = [f for f in sorted(folder.glob("*.xml")) if root_tag(f) == "annotations"]
     if not files:
         return None
     if len(files) > 1:
@@ -49,7 +48,7 @@ def from_file(path: Path, images: Path | None = None) -> Layout:
     Raises:
         SpecificationError: not a CVAT file, or one for videos.
     """
-    tree = parse_xml(path)
+    tree = read_xml(path)
     if tree.tag != "annotations":
         raise SpecificationError(f"{path}: expected <annotations> of CVAT, found <{tree.tag}>")
     if tree.find("track") is not None and tree.find("image") is None:
@@ -81,8 +80,8 @@ def read(path: Path, folder: Path, subset: str | None = None) -> Reading:
 
     A turned box, a polygon, an ellipse and a mask become the upright box around them.
     """
-    tree = parse_xml(path)
-    report = Report()
+    tree = read_xml(path)
+    report = Report(str(path))
     images = ImageFolder(folder)
     records: list[dict[str, Any]] = []
     for node in tree.findall("image"):
@@ -91,11 +90,7 @@ def read(path: Path, folder: Path, subset: str | None = None) -> Reading:
             if record is not None:
                 records.append(record)
     declared = [(n.text or "").strip() for n in tree.findall("./meta//labels/label/name")]
-    declared = list(dict.fromkeys(name for name in declared if name))
-    found = names_in(records)
-    classes = [*declared, *(name for name in found if name not in declared)]
-    number_classes(records, classes)
-    return Reading(classes, records, bool(declared), report)
+    return finished(records, list(dict.fromkeys(name for name in declared if name)), report)
 
 
 def _read_image(
@@ -112,18 +107,10 @@ def _read_image(
         if size is None:
             return None
         report.mend("images without a size in the file got their own", name)
-    boxes = []
+    record = new_record(file, images.label(file), size)
     for number, shape in enumerate(node):
-        box = _read_shape(shape, size, report, f"{path.name}, image {name}, shape {number}")
-        if box is not None:
-            boxes.append(box)
-    return {
-        "file_name": str(file),
-        "image_id": images.label(file),
-        "height": size[1],
-        "width": size[0],
-        "annotations": boxes,
-    }
+        _read_shape(shape, record, report, f"{path.name}, image {name}, shape {number}")
+    return record
 
 
 def _size(node: ElementTree.Element) -> tuple[int, int] | None:
@@ -135,22 +122,23 @@ def _size(node: ElementTree.Element) -> tuple[int, int] | None:
 
 
 def _read_shape(
-    shape: ElementTree.Element, size: tuple[int, int], report: Report, where: str
-) -> dict[str, Any] | None:
+    shape: ElementTree.Element, record: dict[str, Any], report: Report, where: str
+) -> None:
     label = (shape.get("label") or "").strip()
     if shape.tag in _WITHOUT_BOX:
         report.drop(f"<{shape.tag}> shapes have no box and are left out", where)
-        return None
+        return
     try:
         corners = _CORNERS[shape.tag](shape) if shape.tag in _CORNERS else None
     except (TypeError, ValueError):
         report.drop("shapes with missing or broken numbers are left out", where)
-        return None
+        return
     if corners is None or not label:
         report.drop("shapes of unknown kind or without a label are left out", where)
-        return None
-    box = checked_box(corners, size, report, f"{where} ({label})")
-    return None if box is None else annotation(label, box)
+        return
+    if shape.tag != "box" or float(shape.get("rotation") or 0):
+        report.note("turned boxes, polygons, ellipses and masks are read as upright boxes")
+    add_box(record, label, corners, report, where)
 
 
 def _numbers(shape: ElementTree.Element, *keys: str) -> list[float]:

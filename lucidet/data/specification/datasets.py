@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lucidet.data.catalog import DatasetCatalog, MetadataCatalog
-from lucidet.data.specification.image_folder import upright_size
+from lucidet.data.image_io import image_size
 from lucidet.data.specification.layout import (
     ALL,
     SPLIT_WORDS,
@@ -238,7 +238,7 @@ def _registered(name: str) -> Reading:
     for record in records:
         copied = {"annotations": [], **record}
         if not copied.get("width") or not copied.get("height"):
-            copied["width"], copied["height"] = upright_size(copied["file_name"])
+            copied["width"], copied["height"] = image_size(copied["file_name"]) or (0, 0)
         complete.append(copied)
     return Reading(list(classes), complete, True, Report())
 

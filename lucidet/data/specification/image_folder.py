@@ -7,43 +7,9 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
-
+from lucidet.data.image_io import image_size
 from lucidet.data.specification.reading import Report
-from lucidet.data.specification.text_files import name_forms
-
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".ppm",
-    ".pgm", ".pbm", ".pnm", ".gif", ".avif", ".jp2",
-)  # fmt: skip
-_ORIENTATION = 0x0112
-
-
-def is_image(name: str | os.PathLike[str]) -> bool:
-    """Whether a file name ends as image files do.
-
-    >>> is_image("a.JPG"), is_image("a.txt")
-    (True, False)
-    """
-    return os.path.splitext(os.fspath(name))[1].lower() in IMAGE_SUFFIXES
-
-
-def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Return (width, height) of an image as it is seen, from the file's head.
-
-    Raises:
-        OSError: not an image, or broken.
-    """
-    with Image.open(path) as image:
-        if image.format == "TIFF":  # Pillow turns these itself, at the latest when they are loaded
-            image.load()
-            return image.size
-        width, height = image.size
-        try:
-            orientation = image.getexif().get(_ORIENTATION, 1)
-        except Exception:  # damaged EXIF: the picture itself may be fine
-            orientation = 1
-    return (height, width) if orientation in (5, 6, 7, 8) else (width, height)
+from lucidet.data.text_files import is_image, name_forms
 
 
 class ImageFolder:
@@ -148,11 +114,10 @@ class ImageFolder:
 
     def size(self, path: Path, report: Report) -> tuple[int, int] | None:
         """Return (width, height), upright; None, counted, if the file can't be read."""
-        try:
-            return upright_size(path)
-        except Exception as error:  # Pillow raises many types for broken files
-            report.drop("image files can't be read and are left out", f"{path} ({error})")
-            return None
+        size = image_size(path)
+        if size is None:
+            report.drop("image files can't be read and are left out", str(path))
+        return size
 
 
 def _stem(path: str) -> str:

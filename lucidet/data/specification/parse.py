@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lucidet.data.specification.reading import SpecificationError
-from lucidet.data.specification.text_files import name_forms
+from lucidet.data.text_files import name_forms
 from lucidet.utils.registry import nearest_names
 
 KINDS = ("coco", "voc", "yolo", "cvat", "csv")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lucidet.data.datasets.coco_json import EXAMPLES
+from lucidet.data.box_report import EXAMPLES, BoxReport
 from lucidet.structures import BoxMode
 
 logger = logging.getLogger(__name__)
@@ -24,15 +24,23 @@ class SpecificationError(ValueError):
 class Report:
     """Counts what a reader could not use and what it changed, with examples.
 
+    Args:
+        source: the file or folder, for messages.
+
     Attributes:
         dropped: reason -> where each case is; these annotations or images are not in the records.
         mended: change -> where each case is; these are in the records, changed.
         notes: sentences about the whole dataset.
+        boxes: judges single boxes; `finish` takes over what it counted.
     """
 
+    source: str = "the dataset"
     dropped: dict[str, list[str]] = field(default_factory=dict)
     mended: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.boxes = BoxReport(self.source, form="x1, y1, x2, y2", level=logging.DEBUG)
 
     def drop(self, reason: str, where: str) -> None:
         """Count one annotation or image that is not used."""
@@ -41,6 +49,19 @@ class Report:
     def mend(self, change: str, where: str) -> None:
         """Count one annotation or image that was changed."""
         self.mended.setdefault(change, []).append(where)
+
+    def finish(self) -> None:
+        """Take over what `boxes` counted, once all have been read.
+
+        Raises:
+            ValueError: all boxes lie within 0..1: they are no pixels.
+        """
+        self.boxes.log()
+        for reason, examples in self.boxes.dropped.items():
+            self.dropped.setdefault(f"boxes {reason} are left out", []).extend(examples)
+        if self.boxes.cut:
+            change = "boxes reach more than a pixel over their image and are clipped when loaded"
+            self.mended.setdefault(change, []).extend(self.boxes.cut)
 
     def note(self, text: str) -> None:
         """Add a sentence, once."""
@@ -100,29 +121,72 @@ class Reading:
     json_file: Path | None = None
 
 
-def annotation(class_name: str, xyxy: Sequence[float], **more: Any) -> dict[str, Any]:
-    """Return an annotation whose class is still a name; see :func:`number_classes`.
+def new_record(file: Path, image_id: str, size: tuple[int, int]) -> dict[str, Any]:
+    """Return the record of an image, without boxes.
 
     Args:
-        class_name: stripped by the caller.
-        xyxy: continuous pixels of the upright image.
-        more: further keys, such as ``difficult``.
+        size: (width, height) of the upright image.
     """
     return {
-        "category": class_name,
-        "bbox": [float(v) for v in xyxy],
-        "bbox_mode": BoxMode.XYXY_ABS,
-        "iscrowd": 0,
-        **more,
+        "file_name": str(file),
+        "image_id": image_id,
+        "height": size[1],
+        "width": size[0],
+        "annotations": [],
     }
 
 
-def number_classes(records: list[dict[str, Any]], classes: Sequence[str]) -> None:
-    """Replace each annotation's ``category`` (a name) by ``category_id``, in place."""
+def add_box(
+    record: dict[str, Any],
+    class_name: str,
+    corners: Sequence[float],
+    report: Report,
+    where: str,
+    **more: Any,
+) -> None:
+    """Add a box to a record if it has an area inside the image; else count it.
+
+    Args:
+        record: of `new_record`; the class stays a name until `finished`.
+        class_name: stripped by the caller.
+        corners: x1, y1, x2, y2 in continuous pixels of the upright image.
+        report: counts boxes that are not used.
+        where: file and place in it, for the report.
+        more: further keys, such as ``difficult``.
+    """
+    shown = ", ".join(f"{v:g}" for v in corners)
+    if report.boxes.usable_corners(corners, record, f"{where} ({class_name})", shown):
+        record["annotations"].append(
+            {
+                "category": class_name,
+                "bbox": [float(v) for v in corners],
+                "bbox_mode": BoxMode.XYXY_ABS,
+                "iscrowd": 0,
+                **more,
+            }
+        )
+
+
+def finished(records: list[dict[str, Any]], declared: Sequence[str], report: Report) -> Reading:
+    """Return a reading whose classes are numbered.
+
+    Args:
+        records: with named boxes; changed in place.
+        declared: class names that the data list, in order; those that are only found in boxes
+            follow in alphabetical order.
+        report: of the reading.
+    """
+    report.finish()
+    found = names_in(records)
+    unknown = [name for name in found if name not in declared]
+    if declared and unknown:
+        report.note(f"classes {unknown} are not in the list of classes and were added")
+    classes = [*declared, *unknown]
     index = {name: k for k, name in enumerate(classes)}
     for record in records:
         for entry in record["annotations"]:
             entry["category_id"] = index[entry.pop("category")]
+    return Reading(classes, records, bool(declared), report)
 
 
 def names_in(records: Sequence[dict[str, Any]]) -> list[str]:

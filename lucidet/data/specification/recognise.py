@@ -13,11 +13,11 @@ from lucidet.data.specification import (
     voc_layout,
     yolo_layout,
 )
-from lucidet.data.specification.image_folder import is_image
 from lucidet.data.specification.layout import Layout
 from lucidet.data.specification.parse import FORMS, Item
 from lucidet.data.specification.reading import SpecificationError
-from lucidet.data.specification.text_files import xml_root_tag
+from lucidet.data.text_files import is_image
+from lucidet.data.xml_files import root_tag
 
 _FOLDERS: dict[str, Callable[[Path, Path | None], Layout | None]] = {
     "yolo": yolo_layout.recognise,
@@ -89,7 +89,7 @@ def _of_file(path: Path, kind: str, images: Path | None) -> Layout:
         return yolo_layout.from_file(path)
     if kind == "csv":
         return csv_layout.from_file(path, images)
-    if suffix == ".xml" and xml_root_tag(path) == "annotation":
+    if suffix == ".xml" and root_tag(path) == "annotation":
         raise SpecificationError(
             f"{path} is one image's VOC file; name the folder instead: voc:{path.parent}"
         )

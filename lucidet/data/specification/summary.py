@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from lucidet.data.box_report import EXAMPLES
 from lucidet.data.detection_utils import annotations_to_xyxy
+from lucidet.data.image_io import image_size
 from lucidet.data.specification.datasets import Dataset
-from lucidet.data.specification.image_folder import upright_size
-from lucidet.data.specification.reading import EXAMPLES
 from lucidet.utils.logger import create_table
 
 # M boxes, K classes
@@ -161,11 +161,11 @@ def wrong_sizes(records: Sequence[dict[str, Any]]) -> list[str]:
     wrong, broken = [], []
     for record in records[::step]:
         name = os.path.basename(record["file_name"])
-        try:
-            width, height = upright_size(record["file_name"])
-        except Exception as error:  # Pillow raises many types for broken files
-            broken.append(f"{name} ({error})")
+        size = image_size(record["file_name"])
+        if size is None:
+            broken.append(name)
             continue
+        width, height = size
         if (width, height) != (record["width"], record["height"]):
             wrong.append(
                 f"{name} is {width} x {height}, not {record['width']} x {record['height']}"

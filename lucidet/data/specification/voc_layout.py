@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import os
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lucidet.data.specification.boxes import checked_box
+from lucidet.data.datasets.voc_xml import names_of_split, read_voc_xml
 from lucidet.data.specification.image_folder import ImageFolder
 from lucidet.data.specification.layout import SPLIT_WORDS, WHOLE, Layout
 from lucidet.data.specification.reading import (
     Reading,
     Report,
     SpecificationError,
-    annotation,
-    names_in,
-    number_classes,
+    add_box,
+    finished,
+    new_record,
 )
-from lucidet.data.specification.text_files import parse_xml, read_lines, xml_root_tag
+from lucidet.data.text_files import read_lines
+from lucidet.data.xml_files import root_tag
 
 _ANNOTATIONS = ("annotations", "annotation", "xml", "xmls", "labels")
 _IMAGES = ("jpegimages", "images", "image", "imgs", "img", "photos", "pictures")
@@ -50,7 +50,7 @@ def recognise(folder: Path, images: Path | None = None) -> Layout | None:
         if found is not None:
             return found
     files = sorted(folder.glob("*.xml"))
-    if files and xml_root_tag(files[0]) == "annotation":
+    if files and root_tag(files[0]) == "annotation":
         splits = {WHOLE: partial(read, folder, images or folder, files)}
         return Layout("voc", folder, "VOC XML beside the images", splits, images)
     parts_of = {
@@ -65,7 +65,7 @@ def recognise(folder: Path, images: Path | None = None) -> Layout | None:
             readers[split] = below.splits[WHOLE]
     if readers:
         return Layout("voc", folder, "folders with VOC XML, one for each split", readers)
-    files = [f for f in sorted(folder.rglob("*.xml")) if xml_root_tag(f) == "annotation"]
+    files = [f for f in sorted(folder.rglob("*.xml")) if root_tag(f) == "annotation"]
     if files:
         splits = {WHOLE: partial(read, folder, images or folder, files)}
         return Layout("voc", folder, "VOC XML in folders below", splits, images)
@@ -131,31 +131,20 @@ def _has_voc(folder: Path) -> bool:
     first = next(iter(sorted(folder.glob("*.xml"))), None)
     if first is None:
         first = next((f for d in _folders(folder) for f in sorted(d.glob("*.xml"))), None)
-    return first is not None and xml_root_tag(first) == "annotation"
+    return first is not None and root_tag(first) == "annotation"
 
 
 def read_list(folder: Path, xml_folder: Path, images: Path, list_file: Path) -> Reading:
     """Read the images of a list; those without an XML file are counted, not taken as empty."""
-    report = Report()
+    report = Report(str(list_file))
     files = []
-    for line in read_lines(list_file):
-        name = _listed_name(line, xml_folder)
-        if name is None:
-            report.drop(f"images of {list_file.name} have no XML file and are left out", line)
+    for name in names_of_split(list_file, xml_folder):
+        path = xml_folder / f"{name}.xml"
+        if ".." not in path.parts and path.is_file():
+            files.append(path)
         else:
-            files.append(name)
+            report.drop(f"images of {list_file.name} have no XML file and are left out", name)
     return read(folder, images, files, report, count_unlabelled=False)
-
-
-def _listed_name(line: str, xml_folder: Path) -> Path | None:
-    """Return the XML file of a line: ``name``, ``name.jpg``, ``name 1`` (of a class's list)."""
-    words = line.rsplit(maxsplit=1)
-    for text in (line, words[0] if words[1:] and words[1] in ("1", "0", "-1") else line):
-        for stem in (text, os.path.splitext(text)[0], Path(text).stem):
-            path = xml_folder / f"{stem}.xml"
-            if path.is_file() and xml_folder in path.parents and ".." not in path.parts:
-                return path
-    return None
 
 
 def read(
@@ -176,7 +165,7 @@ def read(
 
     VOC counts pixels from 1 and includes both ends: xmin 1, xmax 30 is the box from 0 to 30.
     """
-    report = report or Report()
+    report = report or Report(str(folder))
     index = ImageFolder(images)
     records: list[dict[str, Any]] = []
     for path in files:
@@ -188,93 +177,48 @@ def read(
         for file in index.files:
             if str(index.root / file) not in used:
                 report.drop("images without an XML file are left out", file)
-    declared = _declared_classes(folder)
-    found = names_in(records)
-    unknown = [name for name in found if declared and name not in declared]
-    if unknown:
-        report.note(f"classes {unknown} are not in the folder's list of classes and were added")
-    classes = [*declared, *unknown] if declared else found
-    number_classes(records, classes)
-    return Reading(classes, records, bool(declared), report)
+    return finished(records, _declared_classes(folder), report)
 
 
 def _read_file(path: Path, images: ImageFolder, report: Report) -> dict[str, Any] | None:
-    tree = parse_xml(path)
-    if tree.tag != "annotation":
-        report.drop("XML files that are not VOC's are left out", f"{path.name} <{tree.tag}>")
+    if root_tag(path) not in ("annotation", ""):
+        report.drop("XML files that are not VOC's are left out", path.name)
         return None
-    image = _find_image(path, tree, images)
+    content = read_voc_xml(path)
+    image = _find_image(path, content.file_name, images)
     if image is None:
-        name = (tree.findtext("filename") or path.stem).strip()
+        name = content.file_name or path.stem
         report.drop(images.reason_missing(name), f"{path.name}: {name}")
         return None
-    size = _size(tree)
-    if size is None:
+    if content.width is None or content.height is None:
         size = images.size(image, report)
         if size is None:
             return None
         report.mend("XML files without an image size got the image's", path.name)
-    boxes = []
-    for number, node in enumerate(tree.findall("object")):
-        box = _read_object(node, size, report, f"{path.name}, object {number}")
-        if box is not None:
-            boxes.append(box)
-    return {
-        "file_name": str(image),
-        "image_id": images.label(image),
-        "height": size[1],
-        "width": size[0],
-        "annotations": boxes,
-    }
+    else:
+        size = content.width, content.height
+    record = new_record(image, images.label(image), size)
+    for number, found in enumerate(content.objects):
+        where = f"{path.name}, object {number}"
+        if not found.name:
+            report.drop("objects without a name are left out", where)
+        elif found.difficult:
+            add_box(record, found.name, found.corners, report, where, difficult=1)
+        else:
+            add_box(record, found.name, found.corners, report, where)
+        if min(found.corners[:2]) < 0:
+            report.mend("boxes begin at pixel 0, though VOC counts from 1", where)
+    return record
 
 
-def _find_image(path: Path, tree: ElementTree.Element, images: ImageFolder) -> Path | None:
-    """Return the image of an XML file: of its own name, else of its <filename> or <path>."""
-    filename = (tree.findtext("filename") or "").strip()
-    suffix = os.path.splitext(filename)[1]
-    for name in (path.stem + suffix, path.stem, filename, (tree.findtext("path") or "").strip()):
+def _find_image(path: Path, file_name: str, images: ImageFolder) -> Path | None:
+    """Return the image of an XML file: of its own name, else of its <filename>."""
+    suffix = os.path.splitext(file_name)[1]
+    for name in (path.stem + suffix, path.stem, file_name):
         found = images.find(name) if name else None
         if found is not None:
             return found
     return None
-
-
-def _size(tree: ElementTree.Element) -> tuple[int, int] | None:
-    try:
-        width, height = (int(float(tree.findtext(f"size/{k}") or 0)) for k in ("width", "height"))
-    except ValueError:
-        return None
-    return (width, height) if width > 0 and height > 0 else None
-
-
-def _read_object(
-    node: ElementTree.Element, size: tuple[int, int], report: Report, where: str
-) -> dict[str, Any] | None:
-    name = (node.findtext("name") or "").strip()
-    if not name:
-        report.drop("objects without a name are left out", where)
-        return None
-    try:
-        x1, y1, x2, y2 = (
-            float((node.findtext(f"bndbox/{key}") or "").strip())
-            for key in ("xmin", "ymin", "xmax", "ymax")
-        )
-    except ValueError:
-        report.drop("objects without four numbers in <bndbox> are left out", f"{where} ({name})")
-        return None
-    if x2 < x1:
-        report.mend("boxes with swapped corners are put in order", where)
-        x1, x2 = x2, x1
-    if y2 < y1:
-        report.mend("boxes with swapped corners are put in order", where)
-        y1, y2 = y2, y1
-    if x1 < 1 or y1 < 1:
-        report.mend("boxes begin at pixel 0, though VOC counts from 1; they are clipped", where)
-    box = checked_box((max(x1 - 1, 0), max(y1 - 1, 0), x2, y2), size, report, f"{where} ({name})")
-    if box is None:
-        return None
-    difficult = (node.findtext("difficult") or "0").strip().lower() in ("1", "true", "yes")
-    return annotation(name, box, difficult=1) if difficult else annotation(name, box)
 
 
 def _declared_classes(folder: Path) -> list[str]:

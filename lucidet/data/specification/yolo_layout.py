@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from lucidet.config import safe_yaml
-from lucidet.data.specification.boxes import checked_box
 from lucidet.data.specification.image_folder import ImageFolder
 from lucidet.data.specification.layout import SPLIT_WORDS, WHOLE, Layout
 from lucidet.data.specification.reading import (
     Reading,
     Report,
     SpecificationError,
-    annotation,
-    number_classes,
+    add_box,
+    finished,
+    new_record,
 )
-from lucidet.data.specification.text_files import name_forms, read_lines, read_text
+from lucidet.data.text_files import name_forms, read_lines, read_text
 
 _YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _NAMES = ("classes.txt", "obj.names", "data.names", "classes.names", "labels.txt")
@@ -187,7 +187,7 @@ def read(names: Sequence[str], places: Sequence[Path], keypoints: bool) -> Readi
         places: folders of images, text files that list images, or patterns.
         keypoints: lines go on with keypoints after the box, not with a polygon.
     """
-    report = Report()
+    report = Report(str(places[0]))
     records: list[dict[str, Any]] = []
     for place in places:
         index, images = _images(place, report)
@@ -205,8 +205,7 @@ def read(names: Sequence[str], places: Sequence[Path], keypoints: bool) -> Readi
             for stray in sorted(_label_folder(place).rglob("*.txt")):
                 if stray not in used and stray.name not in (*_NAMES, "train.txt", "val.txt"):
                     report.drop("label files have no image and are left out", str(stray))
-    number_classes(records, names)
-    return Reading(list(names), records, True, report)
+    return finished(records, names, report)
 
 
 def _images(place: Path, report: Report) -> tuple[ImageFolder, list[Path]]:
@@ -253,38 +252,30 @@ def _read_image(
     size = index.size(image, report)
     if size is None:
         return None
-    boxes = []
+    record = new_record(image, index.label(image), size)
     for number, line in enumerate(read_lines(label) if label else (), 1):
         where = f"{label.name}, line {number}" if label else ""
-        box = _read_line(line, size, names, keypoints, report, where)
-        if box is not None:
-            boxes.append(box)
-    return {
-        "file_name": str(image),
-        "image_id": index.label(image),
-        "height": size[1],
-        "width": size[0],
-        "annotations": boxes,
-    }
+        _read_line(line, record, names, keypoints, report, where)
+    return record
 
 
 def _read_line(
     line: str,
-    size: tuple[int, int],
+    record: dict[str, Any],
     names: Sequence[str],
     keypoints: bool,
     report: Report,
     where: str,
-) -> dict[str, Any] | None:
-    """Return the annotation of ``class cx cy w h`` or ``class x1 y1 x2 y2 x3 y3 ...``."""
+) -> None:
+    """Add the box of ``class cx cy w h`` or ``class x1 y1 x2 y2 x3 y3 ...``."""
     try:
         number, *values = (float(word) for word in line.replace(",", " ").split())
     except ValueError:
         report.drop("label lines that are not numbers are left out", f"{where}: {line:.60}")
-        return None
+        return
     if len(values) < 4 or number != int(number):
         report.drop("label lines without class and box are left out", f"{where}: {line:.60}")
-        return None
+        return
     if not 0 <= number < len(names):
         raise SpecificationError(
             f"{where}: class {int(number)}, but there are {len(names)} names, counted from 0: "
@@ -302,7 +293,7 @@ def _read_line(
             "label lines that are not shares of the image (0..1) are left out",
             f"{where}: {line:.60}",
         )
-        return None
+        return
+    size = record["width"], record["height"]
     corners = [v * size[i % 2] for i, v in enumerate(shares)]
-    box = checked_box(corners, size, report, where)
-    return None if box is None else annotation(names[int(number)], box)
+    add_box(record, names[int(number)], corners, report, where)
