@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
-from lucidet.layers.wrappers import BatchNorm2d
-
+BatchNorm2d = nn.BatchNorm2d
 BATCH_NORM_TYPES = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
@@ -29,6 +28,8 @@ class FrozenBatchNorm2d(nn.Module):
     without ``eps``; 3 is the formula above.
     """
 
+    #: at training a `Conv2d` with this norm is one convolution, see `layers.fast.frozen_norm`
+    fold_at_training = True
     _version = 3
     weight: Tensor
     bias: Tensor

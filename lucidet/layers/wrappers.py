@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lucidet.layers.fast.frozen_norm import folded
+
 ConvTranspose2d = nn.ConvTranspose2d
 BatchNorm2d = nn.BatchNorm2d
 Linear = nn.Linear
@@ -62,9 +64,13 @@ class Conv2d(nn.Conv2d):
                 f"SyncBatchNorm can't train on an empty batch (input {tuple(x.shape)}); "
                 'use NORM "GN" or "FrozenBN" where a batch may hold no boxes'
             )
-        x = super().forward(x)
-        if self.norm is not None:
-            x = self.norm(x)
+        joined = folded(self) if self.training else None
+        if joined is not None:
+            x = self._conv_forward(x, *joined)
+        else:
+            x = super().forward(x)
+            if self.norm is not None:
+                x = self.norm(x)
         if self.activation is not None:
             x = self.activation(x)
         return x

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lucidet.config import CfgNode
 from lucidet.layers import CNNBlockBase, ShapeSpec, get_norm
+from lucidet.layers.fast.frozen_norm import frozen_norms_folded
 from lucidet.modeling.backbone.backbone import Backbone, channels_of
 from lucidet.modeling.backbone.build import BACKBONE_REGISTRY
 from lucidet.modeling.backbone.checkpointing import checkpointed
@@ -150,8 +151,12 @@ class ResNet(Backbone):
         outputs = {"stem": self.stem(x)}
         x = outputs["stem"]
         for name, stage in zip(self.stage_names, self.stages, strict=True):
-            keep_less = self.training and name in self.checkpoint_stages
-            x = outputs[name] = checkpointed(stage, x) if keep_less else stage(x)
+            if self.training and name in self.checkpoint_stages:
+                x = checkpointed(stage, x)
+            else:
+                with frozen_norms_folded(stage):
+                    x = stage(x)
+            outputs[name] = x
         if "linear" in self._out_features:
             outputs["linear"] = self.linear(torch.flatten(self.avgpool(x), 1))
         # in the order of the net, finest first
