@@ -28,8 +28,8 @@ class FrozenBatchNorm2d(nn.Module):
     without ``eps``; 3 is the formula above.
     """
 
-    #: at training a `Conv2d` with this norm is one convolution, see `layers.fast.frozen_norm`
-    fold_at_training = True
+    #: where a `Conv2d` with this norm is one convolution at training: `layers.fast.frozen_norm`
+    fold_on: tuple[str, ...] = ("cuda",)
     _version = 3
     weight: Tensor
     bias: Tensor

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lucidet.layers.batch_norm import FrozenBatchNorm2d
 from lucidet.layers.fast.frozen_norm import folded
 
 ConvTranspose2d = nn.ConvTranspose2d
@@ -64,13 +65,15 @@ class Conv2d(nn.Conv2d):
                 f"SyncBatchNorm can't train on an empty batch (input {tuple(x.shape)}); "
                 'use NORM "GN" or "FrozenBN" where a batch may hold no boxes'
             )
-        joined = folded(self) if self.training else None
+        norm, joined = self.norm, None
+        if type(norm) is FrozenBatchNorm2d and self.training and x.device.type in norm.fold_on:
+            joined = folded(self)
         if joined is not None:
             x = self._conv_forward(x, *joined)
         else:
             x = super().forward(x)
-            if self.norm is not None:
-                x = self.norm(x)
+            if norm is not None:
+                x = norm(x)
         if self.activation is not None:
             x = self.activation(x)
         return x

@@ -2,7 +2,8 @@
 
 `conv(x, w) * scale + shift` equals `conv(x, w * scale) + shift`. The product is computed once a
 step, from weights instead of feature maps, and the weight's gradient flows through it. The plain
-form is `Conv2d.forward` with ``FrozenBatchNorm2d.fold_at_training = False``.
+form is the norm after the convolution, in `Conv2d.forward`; it runs on devices that are not in
+`FrozenBatchNorm2d.fold_on`.
 """
 
 # C channels of a convolution's output
@@ -78,7 +79,7 @@ def _is_foldable(conv: Any) -> bool:
     return (
         conv.training
         and type(norm) is FrozenBatchNorm2d
-        and norm.fold_at_training
+        and conv.weight.device.type in norm.fold_on
         and isinstance(conv, nn.Conv2d)
         and type(conv)._conv_forward is nn.Conv2d._conv_forward
         and not (norm._forward_hooks or norm._forward_pre_hooks or "forward" in norm.__dict__)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lucidet.config import CfgNode
-from lucidet.layers import CNNBlockBase, ShapeSpec, get_norm
+from lucidet.layers import CNNBlockBase, FrozenBatchNorm2d, ShapeSpec, get_norm
 from lucidet.layers.fast.frozen_norm import frozen_norms_folded
 from lucidet.modeling.backbone.backbone import Backbone, channels_of
 from lucidet.modeling.backbone.build import BACKBONE_REGISTRY
@@ -153,9 +153,11 @@ class ResNet(Backbone):
         for name, stage in zip(self.stage_names, self.stages, strict=True):
             if self.training and name in self.checkpoint_stages:
                 x = checkpointed(stage, x)
-            else:
+            elif self.training and x.device.type in FrozenBatchNorm2d.fold_on:
                 with frozen_norms_folded(stage):
                     x = stage(x)
+            else:
+                x = stage(x)
             outputs[name] = x
         if "linear" in self._out_features:
             outputs["linear"] = self.linear(torch.flatten(self.avgpool(x), 1))

@@ -56,13 +56,18 @@ def assert_same(got: dict[str, Tensor], expected: dict[str, Tensor], rtol: float
         torch.testing.assert_close(got[name], value, rtol=rtol, atol=rtol * scale, msg=name)
 
 
+@pytest.fixture(autouse=True)
+def on_a_cpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FrozenBatchNorm2d, "fold_on", ("cpu", "cuda"))
+
+
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return what computes a module's results in the plain form."""
 
     def compute(module: nn.Module, x: Tensor) -> dict[str, Tensor]:
         with monkeypatch.context() as patch:
-            patch.setattr(FrozenBatchNorm2d, "fold_at_training", False)
+            patch.setattr(FrozenBatchNorm2d, "fold_on", ())
             return result(module, x)
 
     return compute
