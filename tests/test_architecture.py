@@ -17,6 +17,7 @@ SURFACE = Path(__file__).with_name("frozen_surface.txt")
 
 #: one row per package, the lowest first: a package imports those above its own row, and itself
 ORDER = [
+    "_regular_file",  # opens what others wrote; every reader needs it
     "_absent",  # names of detectron2 without a use here; every package may need one
     "config",
     "layers",  # tensors in, tensors out

@@ -13,8 +13,11 @@ import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from lucidet.config.unfolded import check_unfolded
+
 MAX_TEXT = 2000  # characters
 MAX_STEPS = 10_000  # evaluated nodes; the anchor sizes take 120
+MAX_VALUES = 10_000  # of the result, where lists that loops repeat are written out
 MAX_NUMBER = 2.0**64
 
 _BINARY: dict[type, Callable[[Any, Any], Any]] = {
@@ -52,7 +55,9 @@ def evaluate(text: str) -> Any:
         raise ValueError(f"an expression of {len(text)} characters; at most {MAX_TEXT}")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-        return _Evaluation().value(tree, {})
+        found = _Evaluation().value(tree, {})
+        check_unfolded(found, MAX_VALUES)
+        return found
     except (SyntaxError, RecursionError, MemoryError) as error:
         raise ValueError(f"{text!r} is not an expression that can be read") from error
 

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from lucidet._regular_file import limit_of, open_regular_text
 from lucidet.config import safe_yaml
 from lucidet.config.suggestions import closest_names
 
 BASE_KEY = "_BASE_"
+MAX_CHAIN = 50  # files that name each other as _BASE_; detectron2's have 3
 
 Opener = Callable[[str], IO[str]]
 
@@ -22,29 +24,42 @@ class ConfigContent(NamedTuple):
     origins: dict[str, str]
 
 
-def read_config(filename: str, opener: Opener = open) -> ConfigContent:
+def open_config(filename: str) -> IO[str]:
+    """Open a config file: a regular one of at most a megabyte."""
+    return open_regular_text(filename, "config")
+
+
+def read_config(filename: str, opener: Opener = open_config) -> ConfigContent:
     """Read `filename` on top of the file or files that its ``_BASE_`` names.
 
     A base's path is relative to the file that names it; in a list, later files win over earlier.
+    Each file is read once.
 
     Raises:
         FileNotFoundError: a file of the chain isn't there.
-        ValueError: not YAML, a chain that comes back to itself, or a base with a value where the
-            file has a section.
+        ValueError: not YAML, no regular file, a chain that comes back to itself, or a base with a
+            value where the file has a section.
     """
-    return _read(filename, opener, ())
+    return _read(filename, opener, (), {})
 
 
-def _read(filename: str, opener: Opener, chain: tuple[str, ...]) -> ConfigContent:
+def _read(
+    filename: str, opener: Opener, chain: tuple[str, ...], known: dict[str, ConfigContent]
+) -> ConfigContent:
     real = os.path.realpath(filename)
+    if real in known:
+        return known[real]
     if real in chain:
         loop = " -> ".join([*(os.path.basename(f) for f in chain), os.path.basename(real)])
         raise ValueError(f"{filename}: {BASE_KEY} comes back to itself: {loop}")
+    if len(chain) > MAX_CHAIN:
+        raise ValueError(f"{filename}: more than {MAX_CHAIN} files name each other as {BASE_KEY}")
     own = _read_one(filename, opener, named_by=chain[-1] if chain else None)
     merged = ConfigContent({}, {})
     for base in _bases(own, filename):
-        merge_content(_read(base, opener, (*chain, real)), merged)
+        merge_content(_read(base, opener, (*chain, real), known), merged)
     merge_content(own, merged)
+    known[real] = merged
     return merged
 
 
@@ -56,7 +71,9 @@ def _read_one(filename: str, opener: Opener, named_by: str | None) -> ConfigCont
         )
     try:
         with opener(filename) as file:
-            text = file.read()
+            text = file.read(limit_of("config") + 1)
+        if len(text) > limit_of("config"):  # of an opener that knows no limit
+            raise ValueError(f"config file {filename} is longer than {limit_of('config')}")
     except FileNotFoundError as error:
         where = f", which {named_by} names as {BASE_KEY}," if named_by else ""
         raise FileNotFoundError(

@@ -17,7 +17,7 @@ from typing import IO, Any
 import yaml
 
 from lucidet.config import safe_yaml
-from lucidet.config.files import BASE_KEY, ConfigContent, read_config
+from lucidet.config.files import BASE_KEY, ConfigContent, open_config, read_config
 from lucidet.config.maskrcnn_benchmark import is_maskrcnn_benchmark, translate_and_log
 from lucidet.config.suggestions import mistaken_for, unknown_key, unknown_keys
 from lucidet.config.tracked_node import DEFAULT, TrackedNode, state_of
@@ -126,7 +126,7 @@ class CfgNode(TrackedNode):
     @classmethod
     def _open_cfg(cls, filename: str) -> IO[str]:
         """Open a config file; subclasses may open others than files."""
-        return open(filename, encoding="utf-8")
+        return open_config(filename)
 
     @classmethod
     def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+_LONGEST_LITERAL = 100_000  # characters; a longer text is a text
 VALID_TYPES = (tuple, list, str, int, float, bool, type(None))
 
 
@@ -14,10 +15,12 @@ def decode(value: Any) -> Any:
     >>> decode("(600, 800)"), decode("1e-3"), decode("coco_2017_train"), decode(7)
     ((600, 800), 0.001, 'coco_2017_train', 7)
     """
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > _LONGEST_LITERAL:
         return value
     try:
-        return ast.literal_eval(value.strip(" \t"))
+        found = ast.literal_eval(value.strip(" \t"))
+        str(found)  # fails for whole numbers of thousands of digits, which nothing could print
+        return found
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return value  # a plain word or path
 

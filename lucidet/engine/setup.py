@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from lucidet.config import CfgNode
+from lucidet.config.files import open_config
 from lucidet.utils import comm
 from lucidet.utils.collect_env import collect_env_info
 from lucidet.utils.env import seed_all_rng
@@ -52,7 +53,8 @@ def default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
     on_available_device(cfg)
     config_file = getattr(args, "config_file", "")
     if config_file:
-        text = Path(config_file).read_text(encoding="utf-8")
+        with open_config(config_file) as file:
+            text = file.read()
         logger.info("Contents of args.config_file=%s:\n%s", config_file, text)
     if comm.is_main_process() and output_dir:
         path = Path(output_dir) / CONFIG_FILE
