@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -70,7 +70,11 @@ class ImageList:
         >>> tuple(batch.tensor.shape), batch.image_sizes
         ((2, 3, 64, 64), [(30, 50), (40, 20)])
         """
-        _check_images(tensors)
+        if not isinstance(tensors, (list, tuple)) or not tensors:
+            _refuse(tensors)
+        channels = {im.shape[:-2] if isinstance(im, Tensor) else None for im in tensors}
+        if len(channels) > 1 or None in channels or tensors[0].dim() < 2:
+            _refuse(tensors)
         constraints = padding_constraints or {}
         image_sizes = [(image.shape[-2], image.shape[-1]) for image in tensors]
         height = max(h for h, _ in image_sizes)
@@ -99,7 +103,8 @@ class ImageList:
         return batch
 
 
-def _check_images(tensors: Sequence[Tensor]) -> None:
+def _refuse(tensors: Any) -> NoReturn:
+    """Say what `from_tensors` needs and which image is otherwise."""
     if not isinstance(tensors, (list, tuple)) or len(tensors) == 0:
         raise ValueError(
             "ImageList.from_tensors takes a list of at least one image tensor, got "
@@ -113,3 +118,4 @@ def _check_images(tensors: Sequence[Tensor]) -> None:
                 f"image {i} has shape {tuple(image.shape)}, the first {tuple(tensors[0].shape)}: "
                 "all must be (C, H, W) with the same C"
             )
+    raise AssertionError("these images are alike")
