@@ -15,6 +15,8 @@ import torch
 
 #: iterations whose values a checkpoint holds, for the windows of writers
 RESUMED_WINDOW = 100
+#: of the machine, not of the training: a resumed run measures its own
+CLOCK = ("time", "data_time", "eta_seconds")
 
 _storages: list[EventStorage] = []
 
@@ -221,7 +223,7 @@ class EventStorage:
                 "values": history.values()[-history.count_since(since) :],
             }
             for name, history in self._history.items()
-            if history.count_since(since)
+            if history.count_since(since) and name not in CLOCK
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
