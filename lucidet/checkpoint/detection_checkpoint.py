@@ -111,6 +111,12 @@ class DetectionCheckpointer(Checkpointer):
     def _log_report(self, report: LoadReport, path: str) -> None:
         if self.complete and not report.complete:
             raise ValueError(incomplete(report, path))
+        if report.complete:  # the table is for the log file
+            count = f"Loaded all {len(report.loaded)} tensors of the model from {path}"
+            origin = f" ({report.origin.format})" if report.origin is not None else ""
+            self.logger.info("%s%s", count, origin)
+            self.logger.debug(report.verdict())
+            return
         super()._log_report(report, path)
 
     def _choose_weights(self, checkpoint: dict[str, Any], weights_only: bool) -> dict[str, Any]:

@@ -22,8 +22,11 @@ DEFAULT_MODEL = "faster_rcnn_R_18_FPN"
 OUTPUT = "output"
 
 
-def write_config(args: argparse.Namespace, overrides: Sequence[str]) -> str:
-    """Return the path of the config that the recipe has written into OUTPUT_DIR.
+def write_config(args: argparse.Namespace, overrides: Sequence[str]) -> tuple[str, str]:
+    """Write the config that the recipe fills in into OUTPUT_DIR, and print what was chosen.
+
+    Returns:
+        The path of the config, and what was printed.
 
     Raises:
         ValueError, FileNotFoundError: no such model, data or weights.
@@ -50,9 +53,10 @@ def write_config(args: argparse.Namespace, overrides: Sequence[str]) -> str:
     require_writable(folder)
     path = folder / CONFIG_FILE
     path.write_text(cfg.dump(), encoding="utf-8")
-    plan.say("config", f"{path}: lucidet train --config-file {path} does the same again")
-    print(f"{model} on {', '.join(args.data or facts.train)}\n{plan.text()}", flush=True)
-    return str(path)
+    plan.say("again", f"lucidet train --config-file {path}")
+    summary = f"{model} on {', '.join(args.data or facts.train)}\n{plan.text()}"
+    print(summary, flush=True)
+    return str(path), summary
 
 
 def _require_weights(cfg: CfgNode) -> None:

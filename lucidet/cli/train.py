@@ -58,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
     if _is_short(args):
         from lucidet.cli.short_training import write_config
 
-        args.config_file, args.opts = write_config(args, args.opts), []
+        args.config_file, args.summary = write_config(args, args.opts)
+        args.opts = []
     elif args.weights is not None:
         args.opts += ["MODEL.WEIGHTS", args.weights]
     start(args)
@@ -67,12 +68,16 @@ def run(args: argparse.Namespace) -> int:
 
 def start(args: argparse.Namespace) -> None:
     """Run the training program in as many processes as asked for."""
+    import torch
+
     from lucidet.engine import launch
     from lucidet.engine.run import main
 
+    # 1 is the default: it means a GPU where there is one
+    default_on_cpu = args.num_gpus == 1 and not torch.cuda.is_available()
     launch(
         main,
-        args.num_gpus,
+        0 if default_on_cpu else args.num_gpus,
         num_machines=args.num_machines,
         machine_rank=args.machine_rank,
         dist_url=args.dist_url,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
+from lucidet.config import get_cfg
 from lucidet.data import DatasetCatalog, MetadataCatalog, dataset_names
 from lucidet.data.class_lists import match_test_classes, names_of_classes
 from lucidet.data.specification import connect, is_specification
+from lucidet.engine.config_report import value_at
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +133,71 @@ def check_classes_of_test_data(cfg: Any, name: str) -> None:
     logger.warning("%s, and the others won't be found; %s", problem, repair)
 
 
+def check_test_datasets(cfg: Any) -> None:
+    """Look at DATASETS.TEST before a training, which would only fail at its end.
+
+    Raises:
+        ValueError: a name is unknown, its annotation file is not there, or its classes don't fit.
+    """
+    for name in dataset_names(cfg.DATASETS.TEST):
+        if name not in DatasetCatalog.list():
+            try:
+                DatasetCatalog.get(name)
+            except KeyError as error:  # its message names the nearest
+                raise ValueError(f"DATASETS.TEST: {error.args[0]}") from error
+        file = MetadataCatalog.get(name).get("json_file", None)
+        if file and "://" not in str(file) and not os.path.exists(file):
+            raise ValueError(
+                f"DATASETS.TEST: the annotations of dataset {name!r} are not at {file}; put them "
+                "there (LUCIDET_DATASETS names the folder of datasets), or train without "
+                'evaluation: DATASETS.TEST "()"'
+            )
+        check_classes_of_test_data(cfg, name)
+
+
+def check_schedule(cfg: Any) -> None:
+    """Compare the lengths of warm-up, steps and run.
+
+    A warm-up as long as the run is reported: the learning rate never reaches BASE_LR.
+
+    Raises:
+        ValueError: MAX_ITER is not positive.
+    """
+    solver = cfg.SOLVER
+    if solver.MAX_ITER <= 0:
+        raise ValueError(f"SOLVER.MAX_ITER must be positive, got {solver.MAX_ITER}")
+    if solver.WARMUP_ITERS >= solver.MAX_ITER:
+        logger.warning(
+            "SOLVER.WARMUP_ITERS is %d, but the run has only %d iterations (SOLVER.MAX_ITER): the "
+            "learning rate never reaches BASE_LR; set SOLVER.WARMUP_ITERS %d",
+            solver.WARMUP_ITERS,
+            solver.MAX_ITER,
+            solver.MAX_ITER // 10,
+        )
+
+
+def warn_of_frozen_random_weights(cfg: Any) -> None:
+    """Report layers that are frozen although they start from random weights."""
+    model = cfg.MODEL
+    is_resnet = "resnet" in model.BACKBONE.NAME
+    if model.WEIGHTS or not is_resnet:
+        return
+    found = []
+    if model.BACKBONE.FREEZE_AT > 0:
+        found.append(("MODEL.BACKBONE.FREEZE_AT", model.BACKBONE.FREEZE_AT, "0"))
+    if model.RESNETS.NORM == "FrozenBN":
+        found.append(("MODEL.RESNETS.NORM", "FrozenBN", "BN (or GN for small batches)"))
+    for key, value, repair in found:
+        logger.warning(
+            "%s is %s, but MODEL.WEIGHTS is empty: layers with random weights would never be "
+            "trained; set %s %s",
+            key,
+            value,
+            key,
+            repair,
+        )
+
+
 def num_classes_key(cfg: Any) -> str | None:
     """Return the config key of the model's number of classes, None for other architectures."""
     section = _NUM_CLASSES_SECTION.get(cfg.MODEL.META_ARCHITECTURE)
@@ -151,7 +219,15 @@ def report_unread_keys(cfg: Any) -> None:
 
     Keys for testing are read later and not reported.
     """
-    unread = [k for k in cfg.unread_keys() if "TEST" not in k and k not in _READ_ELSEWHERE]
+    default = get_cfg()
+    # a saved config sets every key; those that it leaves at their default are no wish
+    unread = [
+        key
+        for key in cfg.unread_keys()
+        if "TEST" not in key
+        and key not in _READ_ELSEWHERE
+        and value_at(cfg, key) != value_at(default, key)
+    ]
     if unread:
         listed = "\n".join(f"  {key}  (set by: {cfg.origin(key)})" for key in unread)
         logger.warning("Config keys that are set and that nothing uses here:\n%s", listed)

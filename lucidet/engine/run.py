@@ -13,8 +13,11 @@ from torch import nn
 
 from lucidet.checkpoint import DetectionCheckpointer
 from lucidet.checkpoint.description import config_of_weights
+from lucidet.checkpoint.reading import local_weights_path
+from lucidet.checkpoint.resume_point import LAST_CHECKPOINT
 from lucidet.config import CfgNode, get_cfg
 from lucidet.config.names import find_config
+from lucidet.engine.checks import warn_of_frozen_random_weights
 from lucidet.engine.setup import default_setup
 from lucidet.engine.trainer import DefaultTrainer
 from lucidet.evaluation import verify_results
@@ -54,9 +57,37 @@ def main(args: argparse.Namespace) -> Any:
     cfg = setup(args)
     if args.eval_only:
         return evaluate(cfg, resume=args.resume)
+    check_start(cfg, args.resume)
     trainer = DefaultTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()
+
+
+def check_start(cfg: CfgNode, resume: bool) -> None:
+    """Look, before anything is built, at what the training is to start from.
+
+    Raises:
+        FileNotFoundError: the file of MODEL.WEIGHTS is not there, and can't be fetched.
+    """
+    there = os.path.isfile(os.path.join(cfg.OUTPUT_DIR, LAST_CHECKPOINT))
+    if resume and there:
+        return
+    if resume:
+        start = f"from {cfg.MODEL.WEIGHTS}" if cfg.MODEL.WEIGHTS else "from random weights"
+        logger.warning(
+            "--resume: %s holds no checkpoint, so the training starts %s at iteration 0",
+            cfg.OUTPUT_DIR,
+            start,
+        )
+    elif there:
+        logger.warning(
+            "OUTPUT_DIR %s holds checkpoints of an earlier run, which will be overwritten; "
+            "--resume goes on with that run, another OUTPUT_DIR keeps it",
+            cfg.OUTPUT_DIR,
+        )
+    if cfg.MODEL.WEIGHTS:
+        local_weights_path(cfg.MODEL.WEIGHTS)
+    warn_of_frozen_random_weights(cfg)
 
 
 def evaluate(cfg: CfgNode, resume: bool = False) -> Any:

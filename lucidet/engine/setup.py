@@ -13,6 +13,7 @@ import torch
 
 from lucidet.config import CfgNode
 from lucidet.config.files import open_config
+from lucidet.engine.config_report import differences
 from lucidet.utils import comm
 from lucidet.utils.collect_env import collect_env_info
 from lucidet.utils.env import seed_all_rng
@@ -47,19 +48,25 @@ def default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
     comm.synchronize()  # the folder must be there before another process logs into it
     rank = comm.get_rank()
     logger = setup_logger(output_dir or None, distributed_rank=rank)
-    logger.info("Rank of current process: %d. World size: %d", rank, comm.get_world_size())
-    logger.info("Environment info:\n%s", collect_env_info())
-    logger.info("Command line arguments: %s", args)
+    # debug: for the log file; the console shows what one acts on
+    logger.debug("Rank of current process: %d. World size: %d", rank, comm.get_world_size())
+    logger.debug("Environment info:\n%s", collect_env_info())
+    logger.debug("Command line arguments: %s", args)
+    if getattr(args, "summary", ""):
+        logger.debug("Chosen:\n%s", args.summary)
     on_available_device(cfg)
     config_file = getattr(args, "config_file", "")
     if config_file:
         with open_config(config_file) as file:
             text = file.read()
-        logger.info("Contents of args.config_file=%s:\n%s", config_file, text)
+        logger.debug("Contents of args.config_file=%s:\n%s", config_file, text)
+        if not getattr(args, "summary", ""):  # the recipe has shown what it chose
+            changes = "\n".join(f"  {line}" for line in differences(cfg, config_file))
+            logger.info("%s%s", config_file, f" sets\n{changes}" if changes else "")
     if comm.is_main_process() and output_dir:
         path = Path(output_dir) / CONFIG_FILE
         path.write_text(cfg.dump(), encoding="utf-8")
-        logger.info("Full config saved to %s", path)
+        logger.debug("Full config saved to %s", path)
     seed_all_rng(cfg.SEED + rank if cfg.SEED >= 0 else None)
     if not getattr(args, "eval_only", False):
         # test images differ too much in size for trying out algorithms to pay

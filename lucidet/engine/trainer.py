@@ -32,6 +32,8 @@ from lucidet.engine.acceleration import CompiledParts, wants_channels_last
 from lucidet.engine.checks import (
     check_classes_of_test_data,
     check_classes_of_training_data,
+    check_schedule,
+    check_test_datasets,
     connect_datasets,
     report_unread_keys,
 )
@@ -109,14 +111,17 @@ class DefaultTrainer(TrainerBase):
         self._seed_is_set = cfg.SEED >= 0
         self.cfg = cfg = with_seed(scaled)
 
+        # what needs no training is checked before the model takes its time and memory
+        check_schedule(cfg)
         connect_datasets(cfg)
+        check_test_datasets(cfg)
+        data_loader = self.build_train_loader(for_one_batch(cfg))
+        check_classes_of_training_data(cfg)  # class names are known once the annotations are read
         model = self.build_model(cfg)
         device = torch.device(cfg.MODEL.DEVICE)
         if wants_channels_last(cfg.SOLVER.CHANNELS_LAST, device, cfg.SOLVER.AMP.ENABLED):
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = self.build_optimizer(cfg, model)
-        data_loader = self.build_train_loader(for_one_batch(cfg))
-        check_classes_of_training_data(cfg)  # class names are known once the annotations are read
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.ema = ModelEMA(model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None
         unused = has_unused_features(model)
@@ -322,7 +327,7 @@ class DefaultTrainer(TrainerBase):
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         """Return the model."""
         model = build_model(cfg)
-        logger.info("Model:\n%s", model)
+        logger.debug("Model:\n%s", model)  # for the log file
         return model
 
     @classmethod

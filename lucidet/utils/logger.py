@@ -58,7 +58,7 @@ class _StdoutHandler(logging.StreamHandler):
     """Writes to what ``sys.stdout`` is *now*: a live progress bar replaces it for a while."""
 
     def __init__(self) -> None:
-        logging.Handler.__init__(self, logging.DEBUG)
+        logging.Handler.__init__(self, logging.INFO)  # details of a run are for the log file
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]
@@ -94,7 +94,8 @@ def setup_logger(
         name: the logger's name.
         abbrev_name: what stands for `name` in each line, "" for nothing; None: `name` itself.
         enable_propagation: hand messages to the root logger too.
-        configure_stdout: write to the console at all.
+        configure_stdout: write to the console at all. It shows messages from INFO on, the file
+            those of DEBUG too.
     """
     logger = logging.getLogger(name)
     logger.setLevel(logging.DEBUG)

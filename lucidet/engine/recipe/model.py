@@ -48,21 +48,21 @@ def choose_size(plan: Plan, request: Request, facts: DataFacts) -> None:
     width, height = np.median(facts.image_sizes, axis=0).astype(int)
     if request.size is not None:
         _set_size(plan, [request.size], request.size)
-        why = "as asked for (--size)"
+        why = "--size"
     else:
         why = "the config's"
         factor = _growth(facts, cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN)
         if factor > 1:
             shorter = [round(s * factor / 32) * 32 for s in cfg.INPUT.MIN_SIZE_TRAIN]
             _set_size(plan, shorter, round(cfg.INPUT.MAX_SIZE_TRAIN * factor / 32) * 32)
-            why = "larger than the config's, as many boxes are small"
+            why = "more than the config's, for small boxes"
     boxes = _resized(plan, facts)
     small = np.quantile(np.sqrt(boxes.prod(axis=1)), 0.05)
     longest = cfg.INPUT.MAX_SIZE_TRAIN
     plan.say(
         "size",
-        f"longer side {longest} at most ({why}); images are about {width} x {height}, and the "
-        f"smallest twentieth of boxes then has {small:.0f} pixels or less",
+        f"longer side {longest} ({why}); files have about {width} x {height}, the smallest boxes "
+        f"then {small:.0f} pixels",
     )
     if small < SMALL_BOX / 2:
         plan.warnings.append(
@@ -143,11 +143,11 @@ def choose_anchors(plan: Plan, facts: DataFacts) -> None:
             scaled = [[round(float(s) * factor, 1) for s in level] for level in sizes]
             sizes = plan.set("MODEL.ANCHOR_GENERATOR.SIZES", scaled)
             shapes = anchor_shapes(sizes, ratios)
-            why = f"the config's x {factor:.2g}, which fit the boxes better"
+            why = f"the config's x {factor:.2g}, to fit the boxes"
             covered = share_covered(boxes, shapes)
     flat = [size for level in sizes for size in level]
     plan.say(
         "anchors",
-        f"{min(flat):.0f} to {max(flat):.0f} pixels ({why}): {covered:.0%} of the boxes have an "
-        "anchor shape with IoU 0.5",
+        f"{min(flat):.0f} to {max(flat):.0f} pixels ({why}); {covered:.0%} of the boxes reach IoU "
+        "0.5 with their best shape",
     )

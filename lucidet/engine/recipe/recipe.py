@@ -71,7 +71,7 @@ def choose_batch(plan: Plan, request: Request, facts: DataFacts) -> None:
     if plan.is_explicit("SOLVER.IMS_PER_BATCH"):
         batch, why = cfg.SOLVER.IMS_PER_BATCH, "as set"
     else:
-        batch, why = request.batch, "as asked for (--batch)"
+        batch, why = request.batch, "--batch"
         if batch is None:
             batch, why = _fitting_batch(plan, request, facts)
         plan.set("SOLVER.IMS_PER_BATCH", batch)
