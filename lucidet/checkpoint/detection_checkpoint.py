@@ -111,7 +111,8 @@ class DetectionCheckpointer(Checkpointer):
     def _log_report(self, report: LoadReport, path: str) -> None:
         if self.complete and not report.complete:
             raise ValueError(incomplete(report, path))
-        if report.complete:  # the table is for the log file
+        foreign = report.origin is not None and bool(report.origin.unused)
+        if report.complete and not foreign:  # the table is for the log file
             count = f"Loaded all {len(report.loaded)} tensors of the model from {path}"
             origin = f" ({report.origin.format})" if report.origin is not None else ""
             self.logger.info("%s%s", count, origin)

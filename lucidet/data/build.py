@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import logging
+import signal
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from torch.utils.data.sampler import Sampler
 
 from lucidet._absent import absent
@@ -64,6 +65,9 @@ def trivial_batch_collator(batch: list[Any]) -> list[Any]:
 
 def worker_init_reset_seed(worker_id: int) -> None:
     """Give each worker process its own numpy and Python random state."""
+    if get_worker_info() is not None:
+        # Ctrl-C reaches all processes of a terminal; the training process decides when to stop
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     # torch has already given each worker a seed of its own
     seed_all_rng(torch.initial_seed() % 2**31 + worker_id)
 

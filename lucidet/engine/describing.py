@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -18,8 +19,9 @@ __all__ = ["add_results", "description_of_run"]
 def description_of_run(trainer: Any) -> Description:
     """Return the description of a `DefaultTrainer`'s checkpoint, at this moment."""
     cfg = trainer.cfg
-    train = dataset_names(cfg.DATASETS.TRAIN, "train")
-    data = {"train": list(cfg.DATASETS.TRAIN), "test": list(cfg.DATASETS.TEST), **counts_of(train)}
+    data: dict[str, Any] = {"train": list(cfg.DATASETS.TRAIN), "test": list(cfg.DATASETS.TEST)}
+    with contextlib.suppress(ValueError, OSError):  # a trainer may have a loader of its own
+        data |= counts_of(dataset_names(cfg.DATASETS.TRAIN, "train"))
     return describe_run(cfg, data, trainer._last_eval_results)
 
 

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from inspect import getattr_static
 from typing import Any
 
 import torch
@@ -44,6 +45,7 @@ from lucidet.engine.effective_config import (
     scale_to_processes,
     with_seed,
 )
+from lucidet.engine.interrupt import TrainingInterrupted, how_to_go_on
 from lucidet.engine.parallel import create_ddp_model, has_unused_features
 from lucidet.engine.run_state import RunState, first_iteration, report_resume
 from lucidet.engine.setup import default_writers, on_available_device
@@ -114,7 +116,8 @@ class DefaultTrainer(TrainerBase):
         # what needs no training is checked before the model takes its time and memory
         check_schedule(cfg)
         connect_datasets(cfg)
-        check_test_datasets(cfg)
+        if not _overrides(type(self), "test", "build_test_loader", "build_evaluator"):
+            check_test_datasets(cfg)
         data_loader = self.build_train_loader(for_one_batch(cfg))
         check_classes_of_training_data(cfg)  # class names are known once the annotations are read
         model = self.build_model(cfg)
@@ -189,7 +192,11 @@ class DefaultTrainer(TrainerBase):
         Returns:
             The results of the last evaluation, on the main process.
         """
-        super().train(self.start_iter, self.max_iter)
+        try:
+            super().train(self.start_iter, self.max_iter)
+        except TrainingInterrupted:
+            logger.info(how_to_go_on(self.cfg.OUTPUT_DIR))
+            raise
         if self._last_eval_results is None or not comm.is_main_process():
             return None
         add_results(os.path.join(self.cfg.OUTPUT_DIR, "model_final.pth"), self._last_eval_results)
@@ -432,3 +439,8 @@ class DefaultTrainer(TrainerBase):
             num_workers: processes of this run.
         """
         return scale_to_processes(cfg, num_workers)
+
+
+def _overrides(cls: type, *names: str) -> bool:
+    """Whether a subclass of `DefaultTrainer` has a method of its own for any of the names."""
+    return any(getattr_static(cls, n) is not getattr_static(DefaultTrainer, n) for n in names)

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lucidet.engine.interrupt import TrainingInterrupted, interruptible
 from lucidet.utils.events import EventStorage
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class TrainerBase:
         storage: the `EventStorage` of the run.
         stop_reason: why the training ends before `max_iter`; "" where it does not.
         resumed: the run goes on in the folder of an earlier one.
+        interrupted: the user has pressed Ctrl-C.
     """
 
     def __init__(self) -> None:
@@ -76,6 +78,8 @@ class TrainerBase:
         self.storage: EventStorage = EventStorage()
         self.stop_reason: str = ""
         self.resumed: bool = False
+        self.interrupted: bool = False
+        self._is_step_done = False  # while hooks run that a resumed run repeats
         self._loaded: Mapping[str, Any] | None = None  # what a checkpoint held, until `train`
 
     def register_hooks(self, hooks: Sequence[HookBase | None]) -> None:
@@ -89,29 +93,46 @@ class TrainerBase:
             self._hooks.append(hook)
 
     def train(self, start_iter: int, max_iter: int) -> None:
-        """Run iterations `start_iter` to ``max_iter - 1``, with the hooks around them."""
+        """Run iterations `start_iter` to ``max_iter - 1``, with the hooks around them.
+
+        Raises:
+            TrainingInterrupted: (a SystemExit) the user has ended it with Ctrl-C, and hooks have
+                saved it.
+        """
         logger.info("Starting training from iteration %d", start_iter)
         self.iter = self.start_iter = start_iter
         self.max_iter = max_iter
-        self.stop_reason = ""
-        with EventStorage(start_iter) as self.storage:
+        self.stop_reason, self.interrupted = "", False
+        with interruptible(self), EventStorage(start_iter) as self.storage:
             try:
-                self.before_train()
-                self._finish_interrupted_step()
-                if not self.stop_reason:
-                    self._run()
-            except Exception as error:
-                # of faults in data and settings the message says it all; of others one needs to
-                # know where they happened, even if only the log file is left
-                logger.error(
-                    "Training stopped at iteration %d: %s",
-                    self.iter,
-                    error,
-                    exc_info=not isinstance(error, SAID_BY_MESSAGE),
-                )
-                raise
-            finally:
-                self.after_train()
+                self._train()
+            except KeyboardInterrupt:
+                self.interrupted = True
+        if self.interrupted:
+            raise TrainingInterrupted
+
+    def _train(self) -> None:
+        try:
+            self.before_train()
+            self._finish_interrupted_step()
+            if not self.stop_reason:
+                self._run()
+        except KeyboardInterrupt:
+            self.interrupted = True
+            # what a step has half done is not saved
+            self.stop_reason = "interrupted" if self._is_step_done else ""
+        except Exception as error:
+            # of faults in data and settings the message says it all; of others one needs to
+            # know where they happened, even if only the log file is left
+            logger.error(
+                "Training stopped at iteration %d: %s",
+                self.iter,
+                error,
+                exc_info=not isinstance(error, SAID_BY_MESSAGE),
+            )
+            raise
+        finally:
+            self.after_train()
 
     def _run(self) -> None:
         for iteration in range(self.start_iter, self.max_iter):
@@ -148,6 +169,17 @@ class TrainerBase:
         self.stop_reason = reason
         logger.info("Training ends after iteration %d: %s", self.iter, reason)
 
+    def interrupt(self) -> None:
+        """End the training as soon as its state is whole: at Ctrl-C.
+
+        Raises:
+            KeyboardInterrupt: it is whole already, during an evaluation for instance.
+        """
+        self.interrupted = True
+        if self._is_step_done:
+            raise KeyboardInterrupt
+        self.stop("interrupted; press Ctrl-C again to end at once, without saving")
+
     def run_step(self) -> None:
         """Compute one iteration."""
         raise NotImplementedError
@@ -178,7 +210,9 @@ class TrainerBase:
 
     def after_step(self) -> None:
         for hook in self._hooks:
+            self._is_step_done = hook.repeated_on_resume
             hook.after_step()
+        self._is_step_done = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return iteration, recent measurements and, by class names, the states of the hooks."""

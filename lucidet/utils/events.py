@@ -48,6 +48,9 @@ class EventWriter:
     def resume(self, iteration: int) -> None:
         """Take back what an interrupted run has written for `iteration` and later ones."""
 
+    def write_between(self) -> None:
+        """Show something, as `write` was not called for some seconds; only consoles do."""
+
     def close(self) -> None:
         """Finish; nothing is written afterwards."""
 
@@ -213,6 +216,9 @@ class CommonMetricPrinter(EventWriter):
         if storage.iter == self._max_iter:
             return
         self.logger.info(self.line(storage))
+
+    def write_between(self) -> None:
+        self.write()
 
     def line(self, storage: EventStorage) -> str:
         """Return the line for the storage's current iteration."""

@@ -7,8 +7,15 @@ from typing import Any
 
 import pytest
 
+from lucidet.config import get_cfg
 from lucidet.engine import DefaultTrainer
-from lucidet.engine.checks import check_classes_of_test_data, check_classes_of_training_data
+from lucidet.engine.checks import (
+    check_classes_of_test_data,
+    check_classes_of_training_data,
+    check_schedule,
+    check_test_datasets,
+    warn_of_frozen_random_weights,
+)
 
 # the tiny data set has two classes: blue and red
 CASES = [  # classes of the model, MODEL.CLASS_MAP, what training says, what evaluation says
@@ -67,3 +74,54 @@ def test_architectures_without_known_classes_are_passed_over(
     tiny_cfg.MODEL.META_ARCHITECTURE = architecture
     check_classes_of_training_data(tiny_cfg)
     check_classes_of_test_data(tiny_cfg, tiny_cfg.DATASETS.TRAIN[0])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["SOLVER.MAX_ITER", "50", "SOLVER.WARMUP_ITERS", "1000"], "never reaches BASE_LR"),
+        (["SOLVER.MAX_ITER", "50", "SOLVER.WARMUP_ITERS", "5"], ""),
+    ],
+)
+def test_a_warm_up_longer_than_the_run_is_reported(caplog, words, message):
+    cfg = get_cfg()
+    cfg.merge_from_list(words)
+    check_schedule(cfg)
+    assert message in caplog.text
+    assert bool(caplog.text) == bool(message)
+
+
+def test_an_empty_run_is_an_error():
+    cfg = get_cfg()
+    cfg.SOLVER.MAX_ITER = 0
+    with pytest.raises(ValueError, match=r"SOLVER.MAX_ITER must be positive, got 0"):
+        check_schedule(cfg)
+
+
+@pytest.mark.parametrize(
+    ("words", "messages"),
+    [
+        ([], ["FREEZE_AT is 2", "MODEL.RESNETS.NORM is FrozenBN"]),
+        (["MODEL.WEIGHTS", "w.pth"], []),
+        (["MODEL.BACKBONE.FREEZE_AT", "0", "MODEL.RESNETS.NORM", "GN"], []),
+        (["MODEL.BACKBONE.NAME", "build_timm_fpn_backbone"], []),
+    ],
+)
+def test_frozen_random_weights_are_reported(caplog, words, messages):
+    cfg = get_cfg()
+    cfg.merge_from_list(words)
+    warn_of_frozen_random_weights(cfg)
+    assert all(message in caplog.text for message in messages)
+    assert len(caplog.records) == len(messages)
+
+
+def test_test_data_are_looked_at_before_the_training(tmp_path, monkeypatch):
+    cfg = get_cfg()
+    check_test_datasets(cfg)
+    cfg.DATASETS.TEST = ("coco_2017_vall",)
+    with pytest.raises(ValueError, match="coco_2017_val"):
+        check_test_datasets(cfg)
+    monkeypatch.setenv("LUCIDET_DATASETS", str(tmp_path))
+    cfg.DATASETS.TEST = ("coco_2017_val",)
+    with pytest.raises(ValueError, match=r"coco_2017_val.* are not at .*instances_val2017.json"):
+        check_test_datasets(cfg)

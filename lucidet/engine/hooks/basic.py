@@ -18,6 +18,9 @@ from lucidet.utils.events import EventWriter
 
 logger = logging.getLogger(__name__)
 
+#: seconds
+LONGEST_SILENCE = 10.0
+
 Callback = Callable[[Any], Any]
 
 
@@ -119,6 +122,9 @@ class IterationTimer(HookBase):
 class PeriodicWriter(HookBase):
     """Calls ``write()`` of writers every `period` iterations and at the end, then closes them.
 
+    Where steps are slow, writers for the console get ``write_between()`` in the meantime, so that
+    there is a line at least every 10 seconds or for each iteration.
+
     Must come after hooks whose values should be in the same line.
     """
 
@@ -129,8 +135,10 @@ class PeriodicWriter(HookBase):
         for writer in self._writers:
             assert isinstance(writer, EventWriter), writer
         self._period = period
+        self._last = time.monotonic()
 
     def before_train(self) -> None:
+        self._last = time.monotonic()
         if self.trainer.resumed:
             # the last step is finished again, and its line written again
             for writer in self._writers:
@@ -143,6 +151,11 @@ class PeriodicWriter(HookBase):
         if done % self._period == 0 or is_last or evaluated:
             for writer in self._writers:
                 writer.write()
+            self._last = time.monotonic()
+        elif time.monotonic() - self._last > LONGEST_SILENCE:
+            for writer in self._writers:
+                writer.write_between()
+            self._last = time.monotonic()
 
     def after_train(self) -> None:
         for writer in self._writers:
@@ -176,7 +189,9 @@ class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
     def after_train(self) -> None:
         if self.trainer.stop_reason and not self.is_last(self.trainer.iter):
             self._require_good_state()
-            self.save(f"{self.file_prefix}_final", iteration=self.trainer.iter)
+            # a run that Ctrl-C has ended is not finished: it goes on from here
+            last = f"{self.trainer.iter:07d}" if self.trainer.interrupted else "final"
+            self.save(f"{self.file_prefix}_{last}", iteration=self.trainer.iter)
 
     def _require_good_state(self) -> None:
         self.trainer.settle()
