@@ -1,6 +1,6 @@
 """Files to pixels: decoding, EXIF orientation, colour order.
 
-Pillow decodes every format: docs/decisions/004-decoding.md says why. Pixels that are not 8 bits are
+Pillow decodes every format: docs/decisions/005-decoding.md says why. Pixels that are not 8 bits are
 scaled where their range is known (`lucidet.data.deep_pixels`), and refused by name elsewhere.
 """
 

@@ -13,6 +13,7 @@ from lucidet.checkpoint import DetectionCheckpointer
 from lucidet.checkpoint.description import KEY, Description, metadata_of_classes
 from lucidet.config import CfgNode
 from lucidet.data import transforms as T
+from lucidet.data.image_arrays import image_in_format
 from lucidet.engine.setup import on_available_device
 from lucidet.modeling import build_model
 from lucidet.modeling.optimize import InferenceTwin
@@ -62,23 +63,27 @@ class DefaultPredictor:
         size = cfg.INPUT.MIN_SIZE_TEST
         self.aug = T.ResizeShortestEdge([size, size], cfg.INPUT.MAX_SIZE_TEST)
         self.input_format = cfg.INPUT.FORMAT
-        if self.input_format not in ("RGB", "BGR"):
-            raise ValueError(f"INPUT.FORMAT must be RGB or BGR, got {self.input_format!r}")
 
     @property
     def transform_gen(self) -> T.Augmentation:
         """What `aug` was called in detectron2 before 0.3."""
         return self.aug
 
-    def __call__(self, original_image: np.ndarray) -> dict[str, Any]:
-        """Detect in one image.
+    def __call__(self, original_image: np.ndarray | Sequence[np.ndarray]) -> Any:
+        """Detect in one image, or in each image of a list.
 
         Args:
-            original_image: (H, W, 3) uint8, BGR.
+            original_image: (H, W, 3) uint8, BGR; see `image_in_format` for others.
 
         Returns:
-            ``{"instances": Instances}`` with boxes in pixels of that image.
+            ``{"instances": Instances}`` with boxes in pixels of that image; for a list of images
+            a list of these.
+
+        Raises:
+            ValueError: an array of another shape, or with values outside 0..255.
         """
+        if isinstance(original_image, (list, tuple)):
+            return self.predict_batch(original_image)
         return self.predict_batch([original_image])[0]
 
     @torch.no_grad()
@@ -114,16 +119,9 @@ class DefaultPredictor:
         return self._twin(inputs)
 
     def _input(self, image: np.ndarray) -> dict[str, Any]:
-        if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3:
-            shape = getattr(image, "shape", None)
-            raise ValueError(
-                f"expected an image as an array of shape (H, W, 3), got {type(image).__name__} "
-                f"of shape {shape}; could the file be read?"
-            )
+        image = image_in_format(image, self.input_format)
         height, width = image.shape[:2]
         record = {"height": height, "width": width}
-        if self.input_format == "RGB":
-            image = image[:, :, ::-1]
         probe("input.read", record=record, image=image)
         transform = self.aug.get_transform(image)
         image = transform.apply_image(image)
