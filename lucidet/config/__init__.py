@@ -5,6 +5,7 @@ from lucidet.config.config import get_cfg, global_cfg, set_global_cfg
 from lucidet.config.configurable import configurable
 from lucidet.config.node import CfgNode
 from lucidet.config.suggestions import UnknownKeyError
+from lucidet.config.versions import downgrade_config, upgrade_config
 
 CN = CfgNode
 
@@ -19,8 +20,10 @@ __all__ = [
     "LazyConfig",
     "UnknownKeyError",
     "configurable",
+    "downgrade_config",
     "get_cfg",
     "global_cfg",
     "instantiate",
     "set_global_cfg",
+    "upgrade_config",
 ]

@@ -17,15 +17,15 @@ from typing import IO, Any
 import yaml
 
 from lucidet.config import safe_yaml
-from lucidet.config.files import BASE_KEY, ConfigContent, open_config, read_config
+from lucidet.config.files import BASE_KEY, open_config, read_config
 from lucidet.config.maskrcnn_benchmark import is_maskrcnn_benchmark, translate_and_log
 from lucidet.config.suggestions import mistaken_for, unknown_key, unknown_keys
 from lucidet.config.tracked_node import DEFAULT, TrackedNode, state_of
-from lucidet.config.values import check_valid, coerce, decode, to_yaml
+from lucidet.config.values import adapt, check_valid, coerce, decode, plain, to_yaml
+from lucidet.config.versions import upgraded
 
 __all__ = ["CfgNode"]
 
-VERSION = 2
 CODE = "code"
 COMMAND_LINE = "command line"
 
@@ -87,7 +87,7 @@ class CfgNode(TrackedNode):
     def _set_from_code(self, name: str, value: Any) -> None:
         key = self._path(name)
         if not isinstance(value, CfgNode):
-            check_valid(value, key)
+            value = self._adapted(name, value, key)
             if state_of(self).closed and isinstance(self._raw(name), CfgNode):
                 raise ValueError(f"{key} is a section of the config, got the value {value!r}")
         if name in self:
@@ -101,6 +101,24 @@ class CfgNode(TrackedNode):
         self._store(name, value, CODE)
         if declaring:
             state_of(self).declared.add(name)
+
+    def _adapted(self, name: str, value: Any, key: str) -> Any:
+        """Return a value set by code in the type of lucidet's key; other keys take any type.
+
+        Raises:
+            ValueError: another type; names the key, expected and got, and how to write it.
+        """
+        value = plain(value)
+        check_valid(value, key)
+        defaults = state_of(self).defaults
+        if name not in defaults:
+            return value
+        try:
+            return adapt(value, defaults[name], key)
+        except ValueError:
+            if _in_declaring_function():  # a project gives the key another meaning
+                return value
+            raise
 
     def _set_computed(self, name: str, value: Any) -> None:
         """Set a value derived from others: also when frozen, but never to two different values."""
@@ -147,10 +165,9 @@ class CfgNode(TrackedNode):
             ValueError: an unknown key, a value of another type, or YAML that is refused; the
                 message begins with the file and line.
         """
-        content = read_config(str(cfg_filename), self._open_cfg)
+        content = upgraded(read_config(str(cfg_filename), self._open_cfg), str(cfg_filename))
         if state_of(self).closed and is_maskrcnn_benchmark(content.values, self._known()):
             content = translate_and_log(content, str(cfg_filename))
-        _check_version(content, str(cfg_filename))
         unknown = list(self._unknown(content.values))
         if unknown:
             where = {key: content.origins.get(key, str(cfg_filename)) for key in unknown}
@@ -278,13 +295,3 @@ def _in_declaring_function() -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def _check_version(content: ConfigContent, filename: str) -> None:
-    version = content.values.get("VERSION", VERSION)
-    if version != VERSION:
-        raise ValueError(
-            f"{content.origins.get('VERSION', filename)}: VERSION is {version!r}; lucidet reads "
-            f"detectron2's version {VERSION}, whose keys have other names: write VERSION: "
-            f"{VERSION}, and the keys that were renamed will be named with the nearest of today's"
-        )

@@ -66,10 +66,15 @@ def nearest_keys(key: str, known: Iterable[str], limit: int = 3) -> list[str]:
     ['SOLVER.BASE_LR']
     >>> nearest_keys("MODEL.WEIGHT", ["SOLVER.BASE_LR", "MODEL.WEIGHTS"])
     ['MODEL.WEIGHTS']
+    >>> nearest_keys("MODEL_WEIGHTS", ["SOLVER.BASE_LR", "MODEL.WEIGHTS"])
+    ['MODEL.WEIGHTS']
     >>> nearest_keys("", ["SOLVER.BASE_LR"])
     []
     """
     every = list(known)
+    same = [name for name in every if _squashed(name) == _squashed(key)]
+    if same and key:
+        return same[:limit]
     misplaced = [name for name in every if leaf(name) == leaf(key).upper()]
     if misplaced:
         return sorted(misplaced, key=lambda name: -_likeness(key, name))[:limit]
@@ -93,7 +98,12 @@ def mistaken_for(key: str, known: Iterable[str]) -> list[str]:
     every = list(known)
     name = leaf(key)
     near = nearest_keys(key, every)
-    return [n for n in near if _likeness(name, leaf(n)) >= CLOSE]
+    return [n for n in near if _likeness(name, leaf(n)) >= CLOSE or _squashed(n) == _squashed(key)]
+
+
+def _squashed(key: str) -> str:
+    """Return a key without what separates its words: MODEL_WEIGHTS is meant as MODEL.WEIGHTS."""
+    return key.replace(".", "").replace("_", "").upper()
 
 
 def leaf(key: str) -> str:

@@ -26,6 +26,8 @@ class _State:
     name: str = ""
     # a section of lucidet's own: new names are suspicious in it
     closed: bool = False
+    # of such a section: the values it was closed with, whose types are expected
+    defaults: dict[str, Any] = field(default_factory=dict)
     # where a value was set, unless it is the default
     origins: dict[str, str] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
@@ -178,10 +180,13 @@ class TrackedNode(_YacsNode):
     def _close(self) -> None:
         """Make this tree lucidet's own: its values are the defaults, new keys are suspicious."""
         state = state_of(self)
-        self.__dict__[_STATE] = _State(state.parent, state.name, closed=True)
-        for _, value in self._items():
+        defaults = {}
+        for name, value in self._items():
             if isinstance(value, TrackedNode):
                 value._close()
+            else:
+                defaults[name] = copy.deepcopy(value)
+        self.__dict__[_STATE] = _State(state.parent, state.name, closed=True, defaults=defaults)
 
 
 def state_of(node: TrackedNode) -> _State:
@@ -198,6 +203,7 @@ def _kept(node: TrackedNode, source: TrackedNode | None = None) -> _State:
     state = state_of(node)
     return _State(
         closed=state.closed,
+        defaults=state.defaults,
         origins=dict(state.origins),
         read=set(state.read),
         declared=set(state.declared),

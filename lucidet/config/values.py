@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import os
+from collections.abc import Sequence
 from typing import Any
 
 _LONGEST_LITERAL = 100_000  # characters; a longer text is a text
@@ -58,6 +60,66 @@ def coerce(raw: Any, default: Any, key: str, where: str) -> Any:
         f"{where}: {key} must be a {type(default).__name__} such as {default!r}, "
         f"got the {type(value).__name__} {value!r}{_repair(value, default)}"
     )
+
+
+def plain(value: Any) -> Any:
+    """Return numpy's numbers and arrays, paths and torch's devices as a config holds them.
+
+    >>> from pathlib import PurePosixPath
+    >>> plain(PurePosixPath("out/run"))
+    'out/run'
+    """
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+        return value.tolist()
+    if (type(value).__module__, type(value).__name__) == ("torch", "device"):
+        return str(value)
+    return value
+
+
+def adapt(value: Any, default: Any, key: str) -> Any:
+    """Return a value that code sets, ``cfg.KEY = value``, in the type of the key's default.
+
+    As :func:`coerce`, and what has one meaning besides: ``90.0`` for a whole number, 0 or 1 for a
+    switch, a single value for a tuple or list that has one by default, numbers written as text.
+
+    Raises:
+        ValueError: another type; names the key, expected and got, and how to write it.
+
+    >>> adapt("my_train", (), "DATASETS.TRAIN"), adapt(800, (640,), "INPUT.MIN_SIZE_TRAIN")
+    (('my_train',), (800,))
+    >>> adapt(90.0, 40000, "SOLVER.MAX_ITER"), adapt("0.02", 0.001, "SOLVER.BASE_LR")
+    (90, 0.02)
+    """
+    if isinstance(default, bool) and type(value) in (int, float) and value in (0, 1):
+        return bool(value)
+    if type(default) is int:
+        number = decode(value)
+        if isinstance(number, bool):
+            return int(number)
+        if isinstance(number, float) and number.is_integer():
+            return int(number)
+    if isinstance(default, (list, tuple)):
+        decoded = decode(value)
+        if isinstance(decoded, (list, tuple)):
+            return type(default)(_with_numbers(decoded, default))
+        single = not default or (len(default) == 1 and _like(decoded, default[0]))
+        if value is not None and single:
+            return type(default)([value if isinstance(value, str) else decoded])
+    return coerce(value, default, key, "code")
+
+
+def _like(value: Any, example: Any) -> bool:
+    numbers = isinstance(value, (int, float)) and isinstance(example, (int, float))
+    return numbers or type(value) is type(example)
+
+
+def _with_numbers(values: Sequence[Any], default: Sequence[Any]) -> list[Any]:
+    """Return `values` with numbers written as text as numbers, where the default has numbers."""
+    if default and all(isinstance(v, (int, float)) for v in default):
+        return [decode(v) for v in values]
+    return list(values)
 
 
 def _check_valid(value: Any, key: str, where: str) -> None:

@@ -84,7 +84,7 @@ class DefaultPredictor:
         """
         if isinstance(original_image, (list, tuple)):
             return self.predict_batch(original_image)
-        return self.predict_batch([original_image])[0]
+        return self.predict_batch([np.asarray(original_image)])[0]
 
     @torch.no_grad()
     def predict_batch(self, original_images: Sequence[np.ndarray]) -> list[dict[str, Any]]:

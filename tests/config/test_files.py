@@ -50,7 +50,7 @@ def test_empty_file_and_empty_section(tmp_path: Path) -> None:
         ("_BASE_: base.yaml\nX: {Y: 1}", r"a.yaml:2: X is a section"),
         ("- 1", "expected `KEY: value`"),
         ("3: 1", r"a.yaml:1: a key must be a name, got 3"),
-        ("VERSION: 1", r"a.yaml:1: VERSION is 1.*write VERSION: 2"),
+        ("VERSION: 3", r"a.yaml:1: VERSION is 3.*write VERSION: 2"),
         ("SEED: 1\nSEED: 2", r"a.yaml:2: key SEED again; it stands on line 1.*keep one"),
     ],
 )
