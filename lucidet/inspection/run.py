@@ -16,6 +16,7 @@ from lucidet.checkpoint.description import KEY, Description
 from lucidet.config import CfgNode
 from lucidet.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from lucidet.data.detection_utils import read_image
+from lucidet.data.specification import every_split, is_specification
 from lucidet.engine.setup import on_available_device
 from lucidet.inspection.event import Event
 from lucidet.inspection.model_tree import ModuleWatcher
@@ -82,9 +83,12 @@ def find_record(
         raise ValueError(f"data set {dataset!r} is empty")
     if image_id is None:
         return records[0]
-    for record in records:
-        if str(record.get("image_id")) == str(image_id):
-            return record
+    # a specification without a split: any image of it is meant
+    others = every_split(dataset) if is_specification(dataset) else []
+    for found in (records, *map(DatasetCatalog.get, others)):
+        for record in found:
+            if str(record.get("image_id")) == str(image_id):
+                return record
     some = ", ".join(str(record.get("image_id")) for record in records[:5])
     raise ValueError(f"data set {dataset!r} has no image {image_id!r}; it has {some}, ...")
 

@@ -12,6 +12,7 @@ from lucidet.data.specification.reading import SpecificationError
 from lucidet.data.specification.register import (
     connect,
     dataset_names,
+    every_split,
     explicit,
     is_specification,
     resolve,
@@ -21,6 +22,7 @@ __all__ = [
     "SpecificationError",
     "connect",
     "dataset_names",
+    "every_split",
     "explicit",
     "is_specification",
     "resolve",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from lucidet.data.specification.layout import (
 from lucidet.data.specification.parse import Item
 from lucidet.data.specification.reading import Reading, Report, SpecificationError
 from lucidet.data.specification.recognise import layout_of
-from lucidet.data.specification.splits import divided
+from lucidet.data.specification.splits import divided, split_file
 
 # K classes
 
@@ -140,7 +140,9 @@ def part_of(item: Item, role: str, divide: bool) -> Part:
 
     Args:
         role: ``train``, ``val`` or ``test``.
-        divide: data without splits get a training and a validation part; else they are taken whole.
+        divide: data without splits get a training and a validation part. Else they are taken
+            whole; but where they were divided before, ``val`` means that part, as a model may have
+            been trained on the other.
 
     Raises:
         SpecificationError: the source has no such split, or nothing is left in it.
@@ -148,7 +150,11 @@ def part_of(item: Item, role: str, divide: bool) -> Part:
     if item.path is None:
         return Part(item, _registered(item.name))
     layout = _layout(item.source)
-    wanted = item.split or (role if divide or not _undivided(layout) else ALL)
+    if not item.split and _undivided(layout) and not divide:
+        divide = role == VAL and split_file(layout.path, base_name([item])).is_file()
+        if not divide:
+            item = replace(item, split=ALL)
+    wanted = item.split or role
     split = _choice(layout, wanted, exact=bool(item.split))
     file = None
     if split == ALL:

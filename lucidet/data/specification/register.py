@@ -39,7 +39,7 @@ def resolve(
         spec: one text or path, or a list of them; several are joined into one dataset. A source
             that names a split, or whose file name does, stands for that one only, if others among
             them stand for another: ``["train.json", "val.json"]``. Data that are not divided are
-            divided now.
+            divided where both ``train`` and ``val`` are asked for.
         splits: roles to register: ``train``, ``val``, ``test``.
         classes: the class list to follow, as of a trained model; default: the training split's.
 
@@ -59,7 +59,8 @@ def resolve(
             listed = classes
             if classes is None and role != TRAIN:
                 listed = _training_classes(items)
-            names[role] = _register(_items_for(items, role), role, listed, divide=True)
+            own = _items_for(items, role)
+            names[role] = _register(own, role, listed, divide={TRAIN, VAL} <= set(splits))
     return names
 
 
@@ -81,7 +82,7 @@ def dataset_names(spec: Spec, split: str = VAL, classes: Sequence[str] | None = 
     """Return registered names for what stands in ``DATASETS.TRAIN`` or ``DATASETS.TEST``.
 
     Registered names are returned as they are. Each specification is registered; one that names a
-    split means exactly that split, and data that are not divided are taken whole (see `connect`).
+    split means exactly that split, and data that are not divided are taken whole; see `connect`.
 
     Args:
         spec: one name or specification, or a list of them; each gives one name.
@@ -207,7 +208,7 @@ def _role_of(item: Item) -> str:
 def _training_classes(items: Sequence[Item]) -> list[str] | None:
     """Return the class list of the sources' training splits; None where there is none."""
     try:
-        parts = _parts(_items_for(items, TRAIN), TRAIN, divide=True)
+        parts = _parts(_items_for(items, TRAIN), TRAIN, divide=False)
     except SpecificationError:  # data for testing only
         return None
     return union([part.reading.classes for part in parts])

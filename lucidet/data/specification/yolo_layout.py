@@ -70,6 +70,10 @@ def from_file(path: Path) -> Layout:
         fallback = _without_yaml(path.parent, None, names)
         if fallback is not None:
             fallback.path = path
+            fallback.notes += [
+                f"{path.name} names {entry}, which is not there: the images beside it are read"
+                for entry in missing
+            ]
             return fallback
         raise SpecificationError(
             f"{path}: none of its image folders is there ({', '.join(missing) or 'none named'}); "
@@ -254,7 +258,7 @@ def _read_image(
         return None
     record = new_record(image, index.label(image), size)
     for number, line in enumerate(read_lines(label) if label else (), 1):
-        where = f"{label.name}, line {number}" if label else ""
+        where = f"{label}, line {number}"
         _read_line(line, record, names, keypoints, report, where)
     return record
 
