@@ -188,7 +188,7 @@ def config_of_weights(address: str | os.PathLike[str]) -> CfgNode:
         ValueError: no config goes with them.
     """
     found = description_of_weights(address)
-    cfg = found.cfg() if found is not None else _config_beside(address) or _zoo_config(address)
+    cfg = found.cfg() if found is not None else config_beside(address) or zoo_config(address)
     if cfg is None:
         raise ValueError(
             f"{os.fspath(address)} holds no config and none is beside it; name the one it was "
@@ -236,7 +236,8 @@ def _merge_known(stored: Mapping[str, Any], into: CfgNode) -> None:
             into.merge_from_list([name, value])
 
 
-def _config_beside(address: str | os.PathLike[str]) -> CfgNode | None:
+def config_beside(address: str | os.PathLike[str]) -> CfgNode | None:
+    """Return the config in ``NAME.yaml`` or ``config.yaml`` beside NAME.pth, None without one."""
     path = local_weights_path(address)
     for candidate in (path.with_suffix(".yaml"), path.with_name(_CONFIG_BESIDE)):
         if candidate.is_file():
@@ -246,7 +247,7 @@ def _config_beside(address: str | os.PathLike[str]) -> CfgNode | None:
     return None
 
 
-def _zoo_config(address: str | os.PathLike[str]) -> CfgNode | None:
+def zoo_config(address: str | os.PathLike[str]) -> CfgNode | None:
     """Return the config of a published detector of detectron2 or torchvision."""
     text = os.fspath(address)
     folder = "torchvision" if text.startswith("torchvision://") else "COCO-Detection"

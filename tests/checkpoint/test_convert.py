@@ -10,8 +10,10 @@ import torch
 import torchvision.models.detection as detection
 from torch import nn
 
+from lucidet import model_zoo
 from lucidet.checkpoint import DetectionCheckpointer, load_weights_file
 from lucidet.checkpoint.convert import convert, read_renamed
+from lucidet.checkpoint.description import config_of_weights
 from lucidet.checkpoint.formats import rename_weights
 from lucidet.cli.main import main
 from lucidet.config import CfgNode, get_cfg
@@ -193,7 +195,9 @@ def test_zoo_name_takes_the_config_of_its_name(
     address = "detectron2://COCO-Detection/retinanet_R_50_FPN_1x/190397773/model_final_bfca0b.pkl"
     cached = cached_path(url_of(address))
     cached.parent.mkdir(parents=True)
-    arrays = {k: v.numpy() for k, v in build(*RETINANET).state_dict().items()}
+    published = model_zoo.get_config("COCO-Detection/retinanet_R_50_FPN_1x.yaml")
+    published.MODEL.DEVICE = "cpu"
+    arrays = {k: v.numpy() for k, v in build_model(published).state_dict().items()}
     cached.write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}))
     done = convert(address)
     cfg = get_cfg()
@@ -201,3 +205,29 @@ def test_zoo_name_takes_the_config_of_its_name(
     assert cfg.MODEL.META_ARCHITECTURE == "RetinaNet"
     assert cfg.SOLVER.BASE_LR == 0.01  # only that config says so
     assert cfg.MODEL.WEIGHTS == "model_final_bfca0b.safetensors"
+
+
+@pytest.mark.parametrize("overrides", [FPN, RETINANET, ATSS], ids=["rcnn", "retinanet", "atss"])
+def test_widths_are_read_off_the_weights(overrides: list[object]) -> None:
+    """Narrow models: nothing but the file says that FPN.OUT_CHANNELS is 32."""
+    torch.save(build(*overrides).state_dict(), "narrow.pth")
+    done = convert("narrow.pth")
+    cfg = get_cfg()
+    cfg.merge_from_file(str(done.config))
+    assert cfg.MODEL.FPN.OUT_CHANNELS == 32
+    assert (cfg.MODEL.RESNETS.STEM_OUT_CHANNELS, cfg.MODEL.RESNETS.RES2_OUT_CHANNELS) == (8, 8)
+    if overrides is FPN:
+        head = cfg.MODEL.ROI_BOX_HEAD
+        assert (head.NUM_FC, head.FC_DIM, head.POOLER_RESOLUTION) == (2, 16, 3)
+    again = config_of_weights(done.weights)  # the file itself knows
+    assert again.MODEL.FPN.OUT_CHANNELS == 32
+    again.MODEL.DEVICE = "cpu"
+    DetectionCheckpointer(build_model(again), complete=True).load(str(done.weights))
+
+
+def test_what_no_config_fits_is_not_written() -> None:
+    model = build(*FPN, "MODEL.ANCHOR_GENERATOR.SIZES", [[32, 40]] * 5)
+    torch.save(model.state_dict(), "six_anchors.pth")
+    with pytest.raises(ValueError, match=r"(?s)nothing was written.*--config-file.*another shape"):
+        convert("six_anchors.pth", out="ours.safetensors")
+    assert not Path("ours.safetensors").exists()

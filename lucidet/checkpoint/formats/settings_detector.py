@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
+from lucidet.checkpoint.formats.settings_widths import width_settings
+
 _BLOCK = re.compile(r"(?:.*\.)?res([2-5])\.(\d+)\.conv1\.weight")
 #: blocks of res2, res3, res4 -> depth
 _DEPTHS = {(2, 2, 2): 18, (3, 4, 6): 50, (3, 4, 23): 101, (3, 8, 36): 152}
@@ -20,15 +22,23 @@ _RESNEXT_STD = [57.375, 57.120, 58.395]
 def detector_settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return what the weights say of their config; values that they don't show stay out.
 
-    Not to be seen are thresholds, anchors' sizes, dilation, and how images are normalised: for
-    these detectron2's defaults are right for its models. A ResNeXt gets the values of detectron2's.
+    Not to be seen are thresholds, anchors' sizes, dilation, and (unless the file holds it) how
+    images are normalized: for these detectron2's defaults are right for its models. A ResNeXt gets
+    the values of detectron2's.
     """
-    settings = resnet_settings(weights) | _pyramid(weights)
+    settings = resnet_settings(weights) | _pyramid(weights) | _pixels(weights)
     if "proposal_generator.rpn_head.conv.weight" in weights or any(
         name.startswith("roi_heads.") for name in weights
     ):
-        return settings | _two_stage(weights)
-    return settings | _dense(weights)
+        return settings | _two_stage(weights) | width_settings(weights)
+    return settings | _dense(weights) | width_settings(weights)
+
+
+def _pixels(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return how images are normalized, which detectron2 stores with a model."""
+    names = {"pixel_mean": "MODEL.PIXEL_MEAN", "pixel_std": "MODEL.PIXEL_STD"}
+    found = {names[name]: weights[name] for name in names if name in weights}
+    return {key: [round(v, 4) for v in value.flatten().tolist()] for key, value in found.items()}
 
 
 def resnet_settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:
