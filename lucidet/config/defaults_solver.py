@@ -79,6 +79,10 @@ def _add_optimizer(_C: CN) -> None:
     # torch.compile backbone and convolutional heads for training steps; the first steps take
     # minutes. Where that fails the log says why, and training goes on without
     _C.SOLVER.COMPILE = False
+    # Backbone and convolutional heads as CUDA graphs at training, one for each of at most 8 sizes
+    # of the padded batch. "auto": on a GPU, in one process; "on": in several too; "off". Images
+    # are then padded to multiples of 128. Where a graph is not possible the log says why
+    _C.SOLVER.CUDA_GRAPHS = "auto"
     # Memory format at training: "auto" is channels-last on a GPU with mixed precision, whose
     # tensor cores want it. "on" and "off" decide for any device; on CPUs it is slower
     _C.SOLVER.CHANNELS_LAST = "auto"

@@ -1,4 +1,4 @@
-"""What makes training steps quicker on some machines: compiled parts and the memory format."""
+"""What makes training steps faster on some machines: compiled parts, CUDA graphs, memory format."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["CompiledParts", "wants_channels_last"]
+from lucidet.modeling.optimize.graphed_parts import BUCKET, CONVOLUTIONAL_PARTS, GraphedParts
+
+__all__ = ["CompiledParts", "GraphedParts", "faster_parts", "wants_channels_last"]
 
 logger = logging.getLogger(__name__)
-
-#: modules of convolutions only, of one-stage and of two-stage detectors; what lies between them
-#: has sizes that depend on values, which compiles badly
-DENSE_PARTS = ("backbone", "head", "proposal_generator.rpn_head")
 
 
 def wants_channels_last(setting: str, device: torch.device, mixed_precision: bool) -> bool:
@@ -43,6 +41,44 @@ def wants_channels_last(setting: str, device: torch.device, mixed_precision: boo
     return setting == "on"
 
 
+def faster_parts(
+    model: nn.Module, device: torch.device, *, compile: bool, cuda_graphs: str
+) -> CompiledParts | GraphedParts | None:
+    """Return what runs in place of a detector's convolutional parts at training; None: nothing.
+
+    Args:
+        model: a detector, or a DistributedDataParallel around one.
+        device: of the model.
+        compile: SOLVER.COMPILE.
+        cuda_graphs: SOLVER.CUDA_GRAPHS: "auto", "on" or "off". Where it is not possible, the log
+            says why.
+
+    Raises:
+        ValueError: another `cuda_graphs`.
+
+    >>> faster_parts(nn.Linear(1, 1), torch.device("cpu"), compile=False, cuda_graphs="auto")
+    """
+    if cuda_graphs not in ("auto", "on", "off"):
+        raise ValueError(f"SOLVER.CUDA_GRAPHS must be 'auto', 'on' or 'off', got {cuda_graphs!r}")
+    if compile:
+        return CompiledParts(model)
+    if cuda_graphs == "off":
+        return None
+    distributed = isinstance(model, DistributedDataParallel)
+    reason = ""
+    if device.type != "cuda":
+        reason = f"the model is on {device.type!r}"
+    elif distributed and cuda_graphs == "auto":
+        # a graph hands its gradients over at its end, so that exchanging them overlaps nothing
+        reason = "there are several processes; SOLVER.CUDA_GRAPHS 'on' uses them there too"
+    if not reason:
+        inner = model.module if isinstance(model, DistributedDataParallel) else model
+        return GraphedParts(inner, training=True, bucket=BUCKET)
+    if cuda_graphs == "on" or device.type == "cuda":
+        logger.info("training without CUDA graphs: %s", reason)
+    return None
+
+
 class CompiledParts:
     """The convolutional parts of a detector, compiled for training steps only.
 
@@ -59,12 +95,12 @@ class CompiledParts:
         """
         inner = model.module if isinstance(model, DistributedDataParallel) else model
         modules = dict(inner.named_modules())
-        self.parts = [_Part(n, modules[n], backend) for n in DENSE_PARTS if n in modules]
+        self.parts = [_Part(n, modules[n], backend) for n in CONVOLUTIONAL_PARTS if n in modules]
         if not self.parts:
             logger.warning(
                 "SOLVER.COMPILE: %s has none of %s, nothing is compiled",
                 type(inner).__name__,
-                ", ".join(DENSE_PARTS),
+                ", ".join(CONVOLUTIONAL_PARTS),
             )
 
     @contextmanager

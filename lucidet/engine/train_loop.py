@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lucidet.engine.acceleration import CompiledParts
+from lucidet.engine.acceleration import CompiledParts, GraphedParts
 from lucidet.engine.loss_monitor import LossWatch, StepValues
 from lucidet.engine.trainer_base import HookBase, TrainerBase
 from lucidet.solver import check_optimizer_state, load_optimizer_state
@@ -42,7 +42,7 @@ class SimpleTrainer(TrainerBase):
             instead of waiting for them.
         accumulate: batches whose gradients are averaged for one update.
         output_dir: where the batch of a loss that is not finite is saved; None: not at all.
-        compiled: parts of `model` that run compiled in these steps; None: none.
+        compiled: parts of `model` that run compiled, or as CUDA graphs, in these steps.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class SimpleTrainer(TrainerBase):
         *,
         accumulate: int = 1,
         output_dir: str | None = None,
-        compiled: CompiledParts | None = None,
+        compiled: CompiledParts | GraphedParts | None = None,
     ) -> None:
         super().__init__()
         if gather_metric_period < 1 or accumulate < 1:
@@ -272,7 +272,7 @@ class AMPTrainer(SimpleTrainer):
         *,
         accumulate: int = 1,
         output_dir: str | None = None,
-        compiled: CompiledParts | None = None,
+        compiled: CompiledParts | GraphedParts | None = None,
     ) -> None:
         super().__init__(
             model,

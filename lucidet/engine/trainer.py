@@ -29,7 +29,7 @@ from lucidet.data import (
 )
 from lucidet.data.detection_utils import build_augmentation
 from lucidet.engine import hooks
-from lucidet.engine.acceleration import CompiledParts, wants_channels_last
+from lucidet.engine.acceleration import faster_parts, wants_channels_last
 from lucidet.engine.checks import (
     check_classes_of_test_data,
     check_classes_of_training_data,
@@ -165,7 +165,12 @@ class DefaultTrainer(TrainerBase):
             "gather_metric_period": 1 if lone_on_cpu else WRITE_PERIOD,
             "accumulate": cfg.SOLVER.ACCUMULATE,
             "output_dir": cfg.OUTPUT_DIR,
-            "compiled": CompiledParts(model) if cfg.SOLVER.COMPILE else None,
+            "compiled": faster_parts(
+                model,
+                device,
+                compile=cfg.SOLVER.COMPILE,
+                cuda_graphs=cfg.SOLVER.CUDA_GRAPHS,
+            ),
         }
         if not cfg.SOLVER.AMP.ENABLED:
             return SimpleTrainer(model, data_loader, optimizer, **common)

@@ -11,11 +11,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lucidet.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, trainer
-from lucidet.engine.acceleration import CompiledParts, wants_channels_last
+from lucidet.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, acceleration
+from lucidet.engine.acceleration import (
+    CompiledParts,
+    GraphedParts,
+    faster_parts,
+    wants_channels_last,
+)
 from lucidet.modeling.backbone.resnet import BasicBlock, BasicStem, ResNet
 from lucidet.modeling.optimize import InferenceTwin
 from lucidet.utils.events import EventStorage
+from tests.modeling.test_cuda_graphs import Eager
 from tests.modeling.tiny import ATSS, FCOS, FPN, RETINANET, record, tiny_config, tiny_model
 
 IMAGES = [record((64, 96), [[5.0, 5, 40, 50], [30, 20, 80, 60]], seed=i) for i in range(2)]
@@ -224,7 +230,8 @@ def test_inductor(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.slow
 def test_from_a_config(tiny_cfg: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = Counter()
-    monkeypatch.setattr(trainer, "CompiledParts", partial(CompiledParts, backend=backend))
+    patched = partial(CompiledParts, backend=backend)
+    monkeypatch.setattr(acceleration, "CompiledParts", patched)
     tiny_cfg.SOLVER.COMPILE = True
     tiny_cfg.SOLVER.MAX_ITER = 2
     tiny_cfg.DATASETS.TEST = ()
@@ -280,3 +287,42 @@ def test_channels_last_from_a_config(setting: str, tiny_cfg: Any) -> None:
     assert isinstance(built._trainer, AMPTrainer)
     weight = built.model.backbone.fpn_output2.weight
     assert weight.is_contiguous(memory_format=torch.channels_last) is (setting == "on")
+
+
+# ------------------------------------------------------------------------------------ CUDA graphs
+
+
+@pytest.mark.parametrize(
+    ("setting", "device", "graphs"),
+    [("auto", "cpu", False), ("on", "cpu", False), ("off", "cuda", False), ("auto", "cuda", True)],
+)
+def test_when_cuda_graphs(
+    setting: str, device: str, graphs: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "lucidet"):
+        found = faster_parts(Small(), torch.device(device), compile=False, cuda_graphs=setting)
+    assert isinstance(found, GraphedParts) is graphs
+    told = setting == "on"
+    assert ("training without CUDA graphs: the model is on 'cpu'" in caplog.text) is told
+
+
+def test_compiling_goes_before_graphs() -> None:
+    found = faster_parts(Small(), torch.device("cuda"), compile=True, cuda_graphs="on")
+    assert isinstance(found, CompiledParts)
+
+
+def test_unknown_setting_of_graphs() -> None:
+    with pytest.raises(ValueError, match=r"CUDA_GRAPHS must be .* got 'yes'"):
+        faster_parts(Small(), torch.device("cpu"), compile=False, cuda_graphs="yes")
+
+
+def test_graphs_in_a_trainers_steps() -> None:
+    """With a capture that computes eagerly: the losses and gradients of plain steps."""
+    plain, model = Small(), Small()
+    graphs = GraphedParts(model, training=True, capture=Eager)
+    for step in range(4):
+        batch = [1.0 + step, 2.0]
+        found = losses(model, graphs, batch, statistics=True)  # type: ignore[arg-type]
+        assert_close(found, losses(plain, None, batch, statistics=True), rtol=1e-6)
+    assert all(part.capture.backwards == 2 for part in graphs.parts)
+    assert_close(model.state_dict(), plain.state_dict(), rtol=1e-6)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lucidet.layers.batch_norm import FrozenBatchNorm2d
 
-__all__ = ["folded", "frozen_norms_folded"]
+__all__ = ["constants_in_use", "folded", "frozen_norms_folded"]
 
 #: products of the step that is running, of the block `frozen_norms_folded`
 _products: WeakKeyDictionary[nn.Module, tuple[Tensor, Tensor]] = WeakKeyDictionary()
@@ -157,3 +157,8 @@ def _autocast_dtype(weight: Tensor) -> torch.dtype:
 
 def _version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
+
+
+def constants_in_use(module: nn.Module) -> list[Any]:
+    """Return what was computed once for the convolutions of `module`, to be kept in memory."""
+    return [_constants[part] for part in module.modules() if part in _constants]

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,6 +44,8 @@ class Detector(nn.Module):
     own_classes: Tensor | None
     #: detections that clipping leaves without area stay, as in torchvision
     keep_empty_boxes = False
+    #: images are padded to multiples of this too, where that makes fewer different sizes
+    padding_multiple = 1
 
     def __init__(
         self, backbone: Backbone, pixel_mean: Sequence[float], pixel_std: Sequence[float]
@@ -150,7 +153,7 @@ class Detector(nn.Module):
             [record["image"] for record in batched_inputs],
             self.pixel_mean,
             self.pixel_std,
-            self.backbone.size_divisibility,
+            math.lcm(self.backbone.size_divisibility or 1, self.padding_multiple),
             self.backbone.padding_constraints,
         )
         probe("input.batch", images=batch.tensor, image_sizes=batch.image_sizes)
