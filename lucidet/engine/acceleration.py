@@ -42,7 +42,7 @@ def wants_channels_last(setting: str, device: torch.device, mixed_precision: boo
 
 
 def faster_parts(
-    model: nn.Module, device: torch.device, *, compile: bool, cuda_graphs: str
+    model: nn.Module, device: torch.device, compile: bool, cuda_graphs: str
 ) -> CompiledParts | GraphedParts | None:
     """Return what runs in place of a detector's convolutional parts at training; None: nothing.
 

@@ -165,12 +165,7 @@ class DefaultTrainer(TrainerBase):
             "gather_metric_period": 1 if lone_on_cpu else WRITE_PERIOD,
             "accumulate": cfg.SOLVER.ACCUMULATE,
             "output_dir": cfg.OUTPUT_DIR,
-            "compiled": faster_parts(
-                model,
-                device,
-                compile=cfg.SOLVER.COMPILE,
-                cuda_graphs=cfg.SOLVER.CUDA_GRAPHS,
-            ),
+            "compiled": faster_parts(model, device, cfg.SOLVER.COMPILE, cfg.SOLVER.CUDA_GRAPHS),
         }
         if not cfg.SOLVER.AMP.ENABLED:
             return SimpleTrainer(model, data_loader, optimizer, **common)

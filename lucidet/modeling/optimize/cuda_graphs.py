@@ -2,7 +2,7 @@
 
 A graph reads its inputs from, and writes its results to, memory that it was captured with. What a
 capture returns is a `Replay`; autograd sees `run`, which copies inputs in and returns views of the
-results. They hold until the next replay. `docs/decisions/005-cuda-graphs.md` says why so.
+results. They hold until the next replay. `docs/decisions/006-cuda-graphs.md` says why so.
 """
 
 # I inputs, O outputs, P parameters with gradients of the captured function
