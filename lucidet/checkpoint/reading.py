@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-import pickle
-import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from lucidet._regular_file import check_regular, open_regular
+from lucidet.checkpoint.archive import open_archive
 from lucidet.checkpoint.seal import DamagedFileError, check_seal
+from lucidet.checkpoint.torch_program import check_old_file, check_program
 from lucidet.checkpoint.unpickle import RefusedPickle, load_pickle
 from lucidet.utils.file_io import PathManager
 
@@ -28,9 +31,6 @@ _OTHERS = {
     b"\x89HDF": "an HDF5 file (Keras?)",
     b"version https://git-lfs": "a pointer of Git LFS; run `git lfs pull`",
 }
-#: a zip archive of tensors holds them as they are; one that unpacks to more is no checkpoint
-_MAX_EXPANSION = 1.1
-_SLACK = 1 << 20
 
 
 def load_weights_file(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -51,18 +51,18 @@ def load_weights_file(path: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: it is no checkpoint, or holds objects that could run code.
     """
     local = local_weights_path(path)
-    with local.open("rb") as file:
+    with open_regular(local, "weights") as file:
         head = file.read(32)
     if _is_safetensors(head, local.stat().st_size):
         content: Any = _read_safetensors(local)
     elif head.startswith(_PICKLE) and _OLD_TORCH not in head:
         content = _read_pickle(local)
+    elif head.startswith(_PICKLE):
+        content = _read_old_torch(local)
+    elif head.startswith(_ZIP):
+        content = _read_archive(local)
     else:
-        _refuse_others(local, head)
-        if head.startswith(_ZIP):
-            check_seal(local)
-            _check_archive(local)
-        content = _read_torch(local, is_zip=head.startswith(_ZIP))
+        raise _no_checkpoint(local, head)
     return _as_checkpoint(content, local)
 
 
@@ -76,9 +76,19 @@ def local_weights_path(path: str | os.PathLike[str]) -> Path:
         local = Path(PathManager.get_local_path(path))
     except ValueError as error:  # no handler for this kind of address
         raise FileNotFoundError(_missing(path, str(error))) from error
-    if not local.is_file():
+    if not _exists(local):
         raise FileNotFoundError(_missing(path, f"looked for {local.absolute()}"))
-    return local
+    if not local.is_dir():
+        check_regular(local, "weights")
+        return local
+    raise FileNotFoundError(_missing(path, f"{local.absolute()} is a folder"))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name too long for a path, or with a zero byte
+        return False
 
 
 def _missing(path: str | os.PathLike[str], detail: str) -> str:
@@ -88,10 +98,16 @@ def _missing(path: str | os.PathLike[str], detail: str) -> str:
     )
 
 
-def _refuse_others(path: Path, head: bytes) -> None:
+def _no_checkpoint(path: Path, head: bytes) -> ValueError:
     for start, what in _OTHERS.items():
         if head.lstrip().startswith(start):
-            raise ValueError(f"{path} is no checkpoint: its content is {what}")
+            return ValueError(f"{path} is no checkpoint: its content is {what}")
+    size = path.stat().st_size
+    what = "is no checkpoint" if size else "is truncated or damaged"
+    return DamagedFileError(
+        f"{path} ({size} bytes) {what}; expected a file written by torch.save or safetensors. "
+        "Fetch or save it again"
+    )
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:
@@ -105,7 +121,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
     try:
         return {"model": load_file(path)}
-    except SafetensorError as error:
+    except (SafetensorError, OverflowError, ValueError) as error:
         raise ValueError(f"{path} is damaged (safetensors: {error}); fetch it again") from error
 
 
@@ -123,74 +139,57 @@ def _read_pickle(path: Path) -> Any:
         ) from error
 
 
-def _check_archive(path: Path) -> None:
-    """Refuse zip archives that hold programs, or that unpack to far more than their size."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError):
-        return  # truncated: torch.load says so
-    names = [entry.filename for entry in entries]
-    if any(name.endswith("constants.pkl") or "/code/" in name for name in names):
-        raise ValueError(
-            f"{path} is a TorchScript program, not weights: it holds code and is refused. Save "
-            "its state dict alone, where you trust it: torch.save(model.state_dict(), FILE)"
-        )
-    if not any(name.endswith("data.pkl") for name in names):
-        raise ValueError(
-            f"{path} is a zip archive, but not one of torch.save (entries: {names[:3]})"
-        )
-    size, unpacked = path.stat().st_size, sum(entry.file_size for entry in entries)
-    if unpacked > _MAX_EXPANSION * size + _SLACK:
-        raise ValueError(
-            f"{path} unpacks from {size} to {unpacked} bytes; torch.save does not compress, so "
-            "this is no checkpoint but perhaps a zip bomb; it is refused"
-        )
+def _read_archive(path: Path) -> Any:
+    check_seal(path)
+    archive = open_archive(path)
+    with _refusals(path):
+        check_program(archive.program, archive.sizes, path.stat().st_size)
+    return _read_torch(path)
 
 
-def _read_torch(path: Path, is_zip: bool) -> Any:
+def _read_old_torch(path: Path) -> Any:
+    with _refusals(path), open_regular(path, "weights") as file:
+        check_old_file(file, path.stat().st_size)
+    return _read_torch(path)
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """Say which file it is that is refused, and what to do."""
     try:
-        with path.open("rb") as file:  # by path, torch would go by the suffix
+        yield
+    except RefusedPickle as error:
+        raise ValueError(
+            f"{path} holds more than tensors and plain containers, which could run code when "
+            f"loaded; it is refused ({error}). Save its state dict alone"
+        ) from error
+    except ValueError as error:
+        raise DamagedFileError(_not_readable(path, str(error))) from error
+
+
+def _read_torch(path: Path) -> Any:
+    """Read what has been checked."""
+    try:
+        with open_regular(path, "weights") as file:  # by path, torch would go by the suffix
             return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's message is long; its reason stands behind this word
-        reason = str(error).rpartition("WeightsUnpickler error:")[2].strip()
-        if _names_code(reason):
-            raise ValueError(
-                f"{path} holds more than tensors and plain containers, which could run code when "
-                f"loaded; it is refused ({reason.splitlines()[0]}). Save its state dict alone"
-            ) from error
-        raise DamagedFileError(_not_readable(path, is_zip, error)) from error
-    except (
-        RuntimeError,
-        EOFError,
-        zipfile.BadZipFile,
-        ValueError,
-        KeyError,
-        AttributeError,
-        TypeError,
-        IndexError,
-        AssertionError,
-    ) as error:
-        raise DamagedFileError(_not_readable(path, is_zip, error)) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # torch raises many types for broken files
+        raise DamagedFileError(_not_readable(path, _first_line(error))) from error
 
 
-def _names_code(reason: str) -> bool:
-    """Whether the unpickler stopped at a class or function, not at garbage."""
-    return any(word in reason for word in ("GLOBAL", "class", "build", "call"))
-
-
-def _not_readable(path: Path, is_zip: bool, error: Exception) -> str:
-    what = "is truncated or damaged" if is_zip or not path.stat().st_size else "is no checkpoint"
+def _not_readable(path: Path, reason: str) -> str:
     return (
-        f"{path} ({path.stat().st_size} bytes) {what}; expected a file written by torch.save or "
-        f"safetensors ({_first_line(error)}). Fetch or save it again"
+        f"{path} ({path.stat().st_size} bytes) is truncated or damaged; expected a file written by "
+        f"torch.save or safetensors ({reason}). Fetch or save it again"
     )
 
 
 def _first_line(error: Exception) -> str:
+    """Return torch's reason, without its advice to load the file in a way that runs code."""
     text = str(error).rpartition("WeightsUnpickler error:")[2].strip()
-    return (text or type(error).__name__).splitlines()[0]
+    first = (text or type(error).__name__).splitlines()[0]
+    return type(error).__name__ if "weights_only" in first else first[:200]
 
 
 def _as_checkpoint(content: Any, path: Path) -> dict[str, Any]:
@@ -204,7 +203,9 @@ def _as_checkpoint(content: Any, path: Path) -> dict[str, Any]:
         tensors = _tensors(content)
         if tensors:
             return {"model": tensors}
-    found = f"keys {list(content)[:5]}" if isinstance(content, dict) else type(content).__name__
+    found = (
+        f"keys {list(content)[:5]!r:.200}" if isinstance(content, dict) else type(content).__name__
+    )
     raise ValueError(
         f'{path} is no checkpoint: expected {{"model": {{name: tensor}}}} or a dict of tensors, '
         f"found {found}"

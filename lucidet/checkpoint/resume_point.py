@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 
+from lucidet.checkpoint.archive import open_archive
+from lucidet.checkpoint.torch_program import check_program
+
 __all__ = ["LAST_CHECKPOINT", "checkpoint_files", "resume_candidates", "stored_entry"]
 
 LAST_CHECKPOINT = "last_checkpoint"  # a file that holds the name of the newest checkpoint
@@ -64,6 +67,8 @@ def stored_entry(path: str | os.PathLike[str], key: str) -> Any:
         ValueError: the file is missing or cannot be read.
     """
     try:
+        archive = open_archive(Path(path))
+        check_program(archive.program, archive.sizes, os.path.getsize(path))
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         return content.get(key)
     except Exception as error:  # damage shows in many ways

@@ -8,35 +8,35 @@ else it names is refused before the first step runs.
 from __future__ import annotations
 
 import math
-import pickle
-import pickletools
-from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lucidet._regular_file import open_regular
+from lucidet.checkpoint.careful_unpickler import (
+    Budget,
+    RefusedPickle,
+    encoder,
+    ordered_dict,
+    plain_set,
+    run_pickle,
+)
+
 __all__ = ["RefusedPickle", "load_pickle"]
 
 #: kinds of dtype that are plain numbers: bool, integers, floats, complex
 _NUMBERS = "biufc"
-#: a memo entry beyond this is no model's, and would reserve memory before anything is read
-_MAX_MEMO = 10_000_000
-_ENCODING = "latin1"  # arrays of Python 2 are strings whose characters are bytes
-
-
-class RefusedPickle(ValueError):
-    """A pickle that names something other than arrays and plain containers."""
 
 
 class _Dtype:
     """Stands in for numpy.dtype: keeps what the pickle says, makes the dtype when asked."""
 
     def __init__(self, code: str, align: object = False, copy: object = False) -> None:
-        dtype = np.dtype(str(code))  # numbers and the like only: text cannot name a class
+        text = code if isinstance(code, (str, bytes)) else ""
+        dtype = np.dtype(text[:20] if isinstance(text, str) else text[:20].decode("latin1"))
         if dtype.kind not in _NUMBERS:
-            raise RefusedPickle(f"an array of dtype {code!r}; only numbers are admitted")
+            raise RefusedPickle(f"an array of dtype {code!r:.40}; only numbers are admitted")
         self.dtype = dtype
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -47,50 +47,38 @@ class _Dtype:
 class _Array:
     """Stands in for numpy.ndarray: bytes, a shape and a dtype that have to fit each other."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
         self.array = np.zeros(0, np.float32)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         if not isinstance(state, tuple) or len(state) != 5:
             raise RefusedPickle("an array whose state is not (version, shape, dtype, order, bytes)")
         _, shape, dtype, fortran, raw = state
-        self.array = _from_bytes(raw, dtype, shape, "F" if fortran else "C")
+        self.array = _from_bytes(self._budget, raw, dtype, shape, "F" if fortran else "C")
 
 
-def _from_bytes(raw: Any, dtype: Any, shape: Any, order: Any = "C") -> np.ndarray:
+def _from_bytes(budget: Budget, raw: Any, dtype: Any, shape: Any, order: Any = "C") -> np.ndarray:
     if not isinstance(dtype, _Dtype):
         raise RefusedPickle("an array without a dtype")
-    data = raw.encode(_ENCODING) if isinstance(raw, str) else raw
-    if not isinstance(data, (bytes, bytearray)):
+    if not isinstance(raw, (str, bytes, bytearray)):
         raise RefusedPickle(f"an array whose content is a {type(raw).__name__}, not bytes")
     sizes = shape if isinstance(shape, tuple) else (shape,)
-    if not all(isinstance(size, int) and size >= 0 for size in sizes):
-        raise RefusedPickle(f"an array of shape {shape!r}")
+    if len(sizes) > 32 or not all(isinstance(size, int) and size >= 0 for size in sizes):
+        raise RefusedPickle(f"an array of shape {shape!r:.60}")
     expected = math.prod(sizes) * dtype.dtype.itemsize
-    if expected != len(data):
+    if expected != len(raw):
         raise RefusedPickle(
-            f"an array of shape {sizes} and {dtype.dtype} needs {expected} bytes, has {len(data)}"
+            f"an array of shape {sizes} and {dtype.dtype} needs {expected} bytes, has {len(raw)}"
         )
+    budget.take(expected)
+    data = raw.encode("latin1") if isinstance(raw, str) else raw
     array = np.frombuffer(data, dtype.dtype).reshape(sizes, order="F" if order == "F" else "C")
     return array.astype(dtype.dtype.newbyteorder("="))
 
 
-def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
-    return _Array()
-
-
-def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
-    return _from_bytes(raw, dtype, shape, order)
-
-
 def _scalar(dtype: Any, raw: Any = b"") -> Any:
-    return _from_bytes(raw, dtype, ())[()].item()
-
-
-def _encode(text: Any, encoding: Any = _ENCODING) -> bytes:
-    if not isinstance(text, str) or encoding not in ("latin1", "latin-1", "bytes"):
-        raise RefusedPickle(f"text encoded as {encoding!r}")
-    return text.encode(_ENCODING)
+    return _from_bytes(Budget(0), raw, dtype, ())[()].item()
 
 
 def _bytes(*content: Any) -> bytes:
@@ -99,37 +87,30 @@ def _bytes(*content: Any) -> bytes:
     return b""
 
 
-_STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Dtype,
-    ("collections", "OrderedDict"): OrderedDict,
-    ("_codecs", "encode"): _encode,
-    ("builtins", "bytes"): _bytes,
-    ("__builtin__", "bytes"): _bytes,
-}
-for _core in ("numpy.core", "numpy._core"):
-    _STAND_INS[(f"{_core}.multiarray", "_reconstruct")] = _reconstruct
-    _STAND_INS[(f"{_core}.multiarray", "scalar")] = _scalar
-    _STAND_INS[(f"{_core}.numeric", "_frombuffer")] = _from_buffer
-for _module in ("builtins", "__builtin__"):
-    _STAND_INS[(_module, "set")] = set
-    _STAND_INS[(_module, "frozenset")] = frozenset
+def _array_class(*_: Any) -> None:
+    raise RefusedPickle("an array that is not made by numpy's _reconstruct")
 
 
-class _Unpickler(pickle.Unpickler):
-    """Resolves names to the stand-ins only."""
+def _stand_ins(budget: Budget) -> dict[tuple[str, str], Any]:
+    def reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
+        return _Array(budget)
 
-    def find_class(self, module: str, name: str) -> Any:
-        return _stand_in(module, name)
+    def from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
+        return _from_bytes(budget, raw, dtype, shape, order)
 
-    def persistent_load(self, pid: Any) -> Any:
-        raise RefusedPickle("it points to objects outside itself")
-
-
-def _stand_in(module: str, name: str) -> Callable[..., Any]:
-    found = _STAND_INS.get((module, name))
-    if found is None:
-        raise RefusedPickle(f"it names {module}.{name}, which could run code")
+    found: dict[tuple[str, str], Any] = {
+        ("numpy", "ndarray"): _array_class,
+        ("numpy", "dtype"): _Dtype,
+        ("collections", "OrderedDict"): ordered_dict,
+        ("_codecs", "encode"): encoder(budget),
+    }
+    for core in ("numpy.core", "numpy._core"):
+        found[(f"{core}.multiarray", "_reconstruct")] = reconstruct
+        found[(f"{core}.multiarray", "scalar")] = _scalar
+        found[(f"{core}.numeric", "_frombuffer")] = from_buffer
+    for module in ("builtins", "__builtin__"):
+        found[(module, "set")] = found[(module, "frozenset")] = plain_set
+        found[(module, "bytes")] = _bytes
     return found
 
 
@@ -137,51 +118,23 @@ def load_pickle(path: Path) -> Any:
     """Return the content of a pickle: containers, text, numbers and arrays.
 
     Raises:
-        RefusedPickle: it names anything else; nothing has run then.
+        RefusedPickle: it names anything else (nothing has run then), or makes far more than a
+            model needs.
         ValueError: it is truncated or no pickle.
     """
-    _scan(path)
-    try:
-        with path.open("rb") as file:
-            content = _Unpickler(file, encoding=_ENCODING).load()
-    except RefusedPickle:
-        raise
-    except (pickle.UnpicklingError, EOFError, MemoryError, RecursionError) as error:
-        raise ValueError(f"truncated or damaged ({type(error).__name__}: {error})") from error
-    except Exception as error:  # a hostile pickle can misuse the stand-ins in any way
-        raise RefusedPickle(f"it does not describe arrays ({type(error).__name__})") from error
-    return _plain(content)
+    with open_regular(path, "weights") as file:
+        return _plain(run_pickle(file, _stand_ins(Budget(path.stat().st_size))))
 
 
-def _scan(path: Path) -> None:
-    """Read all opcodes without running them; refuse names and sizes that no model needs."""
-    try:
-        with path.open("rb") as file:
-            for opcode, argument, _ in pickletools.genops(file):
-                if opcode.name in ("GLOBAL", "INST"):
-                    module, _, name = str(argument).partition(" ")
-                    _stand_in(module, name)
-                elif opcode.name.endswith("PUT") and int(argument or 0) > _MAX_MEMO:
-                    raise RefusedPickle(f"memo entry {argument}")
-                elif opcode.name in ("EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"):
-                    raise RefusedPickle("it points to objects outside itself")
-    except RefusedPickle:
-        raise
-    except (ValueError, EOFError, UnicodeDecodeError, MemoryError) as error:
-        raise ValueError(f"truncated or damaged ({error})") from error
-
-
-def _plain(value: Any, depth: int = 0) -> Any:
-    """Put arrays in the place of the stand-ins, in containers down to the usual depth."""
+def _plain(value: Any) -> Any:
+    """Put arrays in the place of the stand-ins; `run_pickle` has bounded size and depth."""
     if isinstance(value, _Array):
         return value.array
     if isinstance(value, _Dtype):
         return str(value.dtype)
-    if depth > 6:  # deeper than any checkpoint; a container may hold itself
-        return value
     if isinstance(value, dict):
-        return {k: _plain(v, depth + 1) for k, v in value.items()}
+        return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        items = [_plain(v, depth + 1) for v in value]
+        items = [_plain(v) for v in value]
         return tuple(items) if isinstance(value, tuple) else items
     return value
