@@ -20,6 +20,8 @@ from lucidet.checkpoint import load_weights_file
 from lucidet.checkpoint.archive import open_archive
 from lucidet.checkpoint.seal import DamagedFileError
 
+pytestmark = pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,6 +165,7 @@ def test_zip_bomb() -> None:
         load_weights_file("bomb.pth")
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
 def test_program_in_an_archive() -> None:
     torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), "a.pth")
     with pytest.raises(ValueError, match=r"TorchScript program.*refused"):

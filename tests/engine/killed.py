@@ -1,6 +1,6 @@
 """Tiny trainings that are killed and resumed, and what is compared afterwards.
 
-``python -m tests.engine.killed FOLDER KIND KILLS [PROCESSES]`` trains once undisturbed and once with
+``python -m tests.engine.killed FOLDER KIND KILLS [PROCESSES]`` trains once as it is and once with
 kills, and fails where the two differ. It forks: a program that has used autograd could not.
 """
 
