@@ -158,7 +158,8 @@ def part_of(item: Item, role: str, divide: bool) -> Part:
     split = _choice(layout, wanted, exact=bool(item.split))
     file = None
     if split == ALL:
-        reading = _joined([_read(item.source, name) for name in layout.splits])
+        readings = [_read(item.source, name) for name in layout.splits]
+        reading = readings[0] if len(readings) == 1 else _joined(readings)
     elif split in layout.hidden or (
         split in layout.splits and not (split == TRAIN and _undivided(layout))
     ):
