@@ -19,6 +19,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from lucidet.utils.cache_folder import cache_folder
 
 __all__ = ["cache_folder", "cached_path", "fetch", "is_offline", "sha256_of"]
@@ -83,9 +85,26 @@ def fetch(url: str, address: str = "") -> Path:
         return target
     if is_offline():
         raise FileNotFoundError(_help(url, address, target, "LUCIDET_OFFLINE is set"))
-    part = target.with_name(f"{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        # one process fetches, the others wait and find the file
+        locks = cache_folder() / "locks"
+        locks.mkdir(exist_ok=True)
+        held = FileLock(locks / hashlib.sha256(url.encode()).hexdigest()[:16]).acquire()
+    except OSError as error:
+        raise FileNotFoundError(_help(url, address, target, _reason(error))) from error
+    with held:
+        if target.is_file():
+            _check(target, url)
+        else:
+            _fetch_new(url, address, target)
+    return target
+
+
+def _fetch_new(url: str, address: str, target: Path) -> None:
+    """Fetch the file and put it in place once it is complete and checked."""
+    part = target.with_name(f"{target.name}.part")
+    try:
         _download(url, part)
     except (OSError, ValueError) as error:
         raise FileNotFoundError(_help(url, address, target, _reason(error))) from error
@@ -99,7 +118,6 @@ def fetch(url: str, address: str = "") -> Path:
         )
     target.with_name(f"{target.name}.sha256").write_text(f"{digest}  {target.name}\n")
     os.replace(part, target)
-    return target
 
 
 def _check(target: Path, url: str) -> None:

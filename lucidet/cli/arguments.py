@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import sys
 from collections.abc import Sequence
 
 OVERRIDES_HELP = (
@@ -78,8 +76,9 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--machine-rank", type=int, default=0, help="number of this machine")
     parser.add_argument(
         "--dist-url",
-        default=default_dist_url(),
-        help="where the processes meet: tcp://HOST:PORT of machine 0, the same on all machines",
+        default="auto",
+        help="where the processes meet: tcp://HOST:PORT of machine 0, the same on all machines; "
+        "auto: a free port, for one machine",
     )
 
 
@@ -112,12 +111,6 @@ def split_words(words: Sequence[str]) -> tuple[str, list[str]]:
     if first_is_file and len(words) % 2 == 0 and "=" not in " ".join(words):
         first_is_file = words[0].endswith((".yaml", ".yml")) or "/" in words[0]
     return (words[0] if first_is_file else ""), checked_overrides(words[first_is_file:])
-
-
-def default_dist_url() -> str:
-    """Return an address on this machine; the port differs between users."""
-    user = os.getuid() if sys.platform != "win32" else 1
-    return f"tcp://127.0.0.1:{2**15 + 2**14 + hash(user) % 2**14}"
 
 
 def checked_overrides(opts: Sequence[str]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 __all__ = ["default_argument_parser"]
@@ -47,13 +46,11 @@ several machines:
     parser.add_argument("--num-gpus", type=int, default=1, help="number of GPUs *per machine*")
     parser.add_argument("--num-machines", type=int, default=1, help="total number of machines")
     parser.add_argument("--machine-rank", type=int, default=0, help="the rank of this machine")
-    # a port of the user's own, so that two users of one machine do not meet
-    user = os.getuid() if hasattr(os, "getuid") else 1
-    port = 2**15 + 2**14 + user % 2**14
     parser.add_argument(
         "--dist-url",
-        default=f"tcp://127.0.0.1:{port}",
-        help="where the processes meet, tcp://HOST:PORT of machine 0, or auto for a free port",
+        default="auto",
+        help="where the processes meet: tcp://HOST:PORT of machine 0; auto: a free port, for one "
+        "machine",
     )
     parser.add_argument(
         "opts",

@@ -177,8 +177,12 @@ class DefaultTrainer(TrainerBase):
     def resume_or_load(self, resume: bool = True) -> None:
         """Continue from the last checkpoint in OUTPUT_DIR if `resume` is set and there is one.
 
-        Else ``MODEL.WEIGHTS`` is loaded, and the training starts from iteration 0.
+        Else ``MODEL.WEIGHTS`` is loaded, and the training starts from iteration 0. Processes that
+        torchrun has started again always continue.
         """
+        if comm.was_restarted() and not resume:
+            logger.info("Started again by torchrun: resuming from the last checkpoint")
+            resume = True
         self.resumed = resume
         found = resume and self.checkpointer.has_checkpoint()
         rest = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=found)

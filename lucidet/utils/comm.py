@@ -51,12 +51,21 @@ def create_local_process_group(num_workers_per_machine: int) -> None:
         )
     if not _initialized():
         return
+    if num_workers_per_machine == world:
+        # after torchrun has restarted the processes, new groups wait for members that are gone
+        _LOCAL_PROCESS_GROUP = dist.group.WORLD
+        return
     machine = get_rank() // num_workers_per_machine
     for i in range(world // num_workers_per_machine):
         first = i * num_workers_per_machine
         group = dist.new_group(list(range(first, first + num_workers_per_machine)))
         if i == machine:
             _LOCAL_PROCESS_GROUP = group
+
+
+def was_restarted() -> bool:
+    """Return whether torchrun has started this process again after another one had failed."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") not in ("", "0")
 
 
 def get_local_process_group() -> dist.ProcessGroup:
@@ -111,7 +120,7 @@ def _object_group() -> Any:
     """Return a group over all processes that keeps objects on the CPU."""
     global _GLOO_GROUP
     world = dist.group.WORLD
-    if dist.get_backend() != dist.Backend.NCCL:
+    if dist.get_backend() != dist.Backend.NCCL or was_restarted():
         return world
     if _GLOO_GROUP is None or _GLOO_GROUP[0] is not world:
         _GLOO_GROUP = (world, dist.new_group(backend="gloo"))

@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,14 @@ def test_fetched_once(server: Server, cache: Path) -> None:
     fetch(url)
     assert server.ranges == [None]
     assert sorted(p.name for p in path.parent.iterdir()) == ["model.pkl", "model.pkl.sha256"]
+
+
+def test_several_processes_fetch_once(server: Server) -> None:
+    url = f"{server.url}/a/model.pkl"
+    with ThreadPoolExecutor(4) as pool:
+        paths = set(pool.map(fetch, [url] * 4))
+    assert [path.read_bytes() for path in paths] == [CONTENT]
+    assert server.ranges == [None]
 
 
 def test_resumed(server: Server) -> None:
