@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from functools import lru_cache, partial
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lucidet.data.datasets.coco import coco_records
 from lucidet.data.datasets.coco_json import read_coco
+from lucidet.data.fields import id_order
 from lucidet.data.specification.image_folder import ImageFolder
 from lucidet.data.specification.layout import SPLIT_WORDS, WHOLE, Layout, split_word
 from lucidet.data.specification.reading import Reading, Report, SpecificationError
@@ -64,10 +65,7 @@ def recognise(folder: Path, images: Path | None = None) -> Layout | None:
             f"{folder}: {len(files)} COCO files ({names}), and their names do not say which is for "
             f"training and which for validation. Name one: coco:{files[0]}@IMAGES"
         )
-    splits = {
-        s: partial(read, own[0], images or image_root(own[0], folder))
-        for s, own in by_split.items()
-    }
+    splits = {s: partial(read, own[0], images, folder) for s, own in by_split.items()}
     return Layout("coco", folder, "COCO JSON, one file for each split", splits, images)
 
 
@@ -91,17 +89,21 @@ def from_file(path: Path, images: Path | None = None, top: Path | None = None) -
         images: folder of its images; looked for without it.
         top: no folder above this one is looked into.
     """
-    root = images or image_root(path, top)
-    return Layout("coco", path, "COCO JSON", {WHOLE: partial(read, path, root)}, images)
+    whole = partial(read, path, images, top, whole=True)
+    return Layout("coco", path, "COCO JSON", {WHOLE: whole}, images)
 
 
-def image_root(json_file: Path, top: Path | None = None) -> Path:
+def image_root(json_file: Path, names: Sequence[str], top: Path | None = None) -> Path:
     """Return the folder that most of a COCO file's image names are relative to.
+
+    Args:
+        json_file: the file.
+        names: some of its images'.
+        top: no folder above this one is looked into.
 
     Looked at: the file's own folder, the one above, and in each ``images``, the split's name
     (``train2017``), and both together.
     """
-    names = [str(entry.get("file_name", "")) for entry in _content(json_file)["images"][:_PROBED]]
     bases = [json_file.parent]
     if top is None or json_file.parent != top:
         bases.append(json_file.parent.parent)
@@ -118,7 +120,7 @@ def image_root(json_file: Path, top: Path | None = None) -> Path:
                 best, most = folder, hits
     if most == 0:  # names with lost folders, other suffixes: the image folder's index finds them
         below = [b / part for b in bases for part in inside[1:] if (b / part).is_dir()]
-        best = below[0] if below else bases[0]
+        best = next((f for f in (*below, *bases) if ImageFolder(f).files), bases[0])
     return best
 
 
@@ -126,51 +128,59 @@ def _folders_of(split: str | None) -> list[str]:
     return [word for word, meant in SPLIT_WORDS.items() if meant == split]
 
 
-@lru_cache(maxsize=4)
-def _parsed(path: str, changed: int, size: int) -> dict[str, Any]:
-    return read_coco(path)
+def read(
+    json_file: Path, images: Path | None = None, top: Path | None = None, whole: bool = False
+) -> Reading:
+    """Read a COCO file, and match its image names with the files in the folder of its images.
 
-
-def _content(path: Path) -> dict[str, Any]:
-    """Return a file's checked content; kept for the next call unless the file changes."""
-    status = os.stat(path)
-    return _parsed(str(path), status.st_mtime_ns, status.st_size)
-
-
-def read(json_file: Path, root: Path) -> Reading:
-    """Read a COCO file, and match its image names with the files below `root`."""
-    content = _content(json_file)
+    Args:
+        json_file: the file.
+        images: folder of its images; looked for without it, see `image_root`.
+        top: no folder above this one is looked into.
+        whole: the file is all there is: images that it does not name are counted.
+    """
+    content = read_coco(json_file)
+    names = [str(entry["file_name"]) for entry in content["images"][:_PROBED]]
+    folder = ImageFolder(images or image_root(json_file, names, top))
     report = Report(str(json_file))
     report.boxes.form = "XYWH"
-    categories = sorted(content["categories"], key=lambda entry: entry["id"])
+    categories = sorted(content["categories"], key=lambda entry: id_order(entry["id"]))
     categories = _without_supercategory(categories, content["annotations"], report)
-    names = [str(entry["name"]).strip() for entry in categories]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        ids = [entry["id"] for entry in categories if str(entry["name"]).strip() in twice]
-        raise SpecificationError(
-            f"{json_file}: categories {ids} share the name {twice[0]!r}; classes are matched by "
-            f"name, so each needs its own. All names: {names}"
-        )
+    classes = [str(entry["name"]).strip() for entry in categories]
     id_map = {entry["id"]: k for k, entry in enumerate(categories)}
-    images = _found_images(content["images"], ImageFolder(root), report)
-    if not images and content["images"]:
+    found = _found_images(content["images"], folder, report)
+    if not found and content["images"]:
         raise SpecificationError(
-            f"{json_file}: none of its {len(content['images'])} images is in {root}, for example "
-            f"{content['images'][0]['file_name']!r}. Name the folder: coco:{json_file}@IMAGES"
+            f"{json_file}: none of its {len(content['images'])} images is in {folder.root}, for "
+            f"example {content['images'][0]['file_name']!r}. Name the folder: "
+            f"coco:{json_file}@IMAGES"
         )
-    known = {entry["id"] for entry in images}
+    if whole:
+        _note_unlisted(folder, found, json_file, report)
+    known = {entry["id"] for entry in found}
     kept = [entry for entry in content["annotations"] if entry["image_id"] in known]
-    found = {**content, "images": images, "annotations": kept}
-    records = coco_records(found, "", id_map, report.boxes, ("difficult",))
+    usable = {**content, "images": found, "annotations": kept}
+    records = coco_records(usable, "", id_map, report.boxes, ("difficult",))
     report.finish()
     difficult = any(a.get("difficult") for record in records for a in record["annotations"])
     as_on_disk = (
         not difficult
-        and len(images) == len(content["images"])
-        and len(names) == len(content["categories"])
+        and len(found) == len(content["images"])
+        and len(classes) == len(content["categories"])
     )
-    return Reading(names, records, True, report, id_map, json_file if as_on_disk else None)
+    return Reading(classes, records, True, report, id_map, json_file if as_on_disk else None)
+
+
+def _note_unlisted(
+    folder: ImageFolder, found: list[dict[str, Any]], json_file: Path, report: Report
+) -> None:
+    used = {entry["file_name"] for entry in found}
+    others = [file for file in folder.files if str(folder.root / file) not in used]
+    if others:
+        report.note(
+            f"{len(others)} images in {folder.root} are not in {json_file.name}, for example "
+            f"{others[0]}"
+        )
 
 
 def _found_images(
@@ -178,9 +188,14 @@ def _found_images(
 ) -> list[dict[str, Any]]:
     """Return the images that are there, with their path as name, and with a size."""
     kept = []
+    names: dict[Path, str] = {}
     for entry in images:
         name = str(entry["file_name"])
         path = folder.find(name)
+        if path is not None and names.setdefault(path, name) != name:
+            where = f"image {entry['id']}: {name}, as {names[path]}"
+            report.drop(f"names lead to one image file in {folder.root} and are left out", where)
+            continue
         if path is None:
             report.drop(folder.reason_missing(name), f"image {entry['id']}: {name}")
             continue

@@ -80,15 +80,12 @@ class Dataset:
             # a class that is not in the list has no boxes, see `check_classes`
             new = {name: k for k, name in enumerate(self.classes)}
             order = [new.get(name, -1) for name in part.reading.classes]
-            for record in part.reading.records:
-                copied = dict(record)
+            for record in part.reading.records:  # a fresh copy each
                 if renamed:
-                    copied["image_id"] = f"{number + 1}/{record['image_id']}"
-                copied["annotations"] = [
-                    {**entry, "category_id": order[entry["category_id"]]}
-                    for entry in record["annotations"]
-                ]
-                result.append(copied)
+                    record["image_id"] = f"{number + 1}/{record['image_id']}"
+                for entry in record["annotations"]:
+                    entry["category_id"] = order[entry["category_id"]]
+                result.append(record)
         return result
 
     def metadata(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lucidet.data.box_report import EXAMPLES, BoxReport
+from lucidet.data.shared_list import SharedList
 from lucidet.structures import BoxMode
 
 logger = logging.getLogger(__name__)
@@ -106,7 +107,8 @@ class Reading:
 
     Attributes:
         classes: K names; ``category_id`` of the records is an index into them.
-        records: as every dataset of lucidet has them, boxes in pixels of the upright image.
+        records: as every dataset of lucidet has them, boxes in pixels of the upright image; fresh
+            at each access, and in one buffer, as they are kept while the program runs.
         declared: the file lists its classes, so that one without a box counts too.
         id_map: the file's category id -> index, where the format has such ids.
         json_file: a COCO file that holds exactly these records, if there is one.
@@ -114,11 +116,15 @@ class Reading:
     """
 
     classes: list[str]
-    records: list[dict[str, Any]]
+    records: Sequence[dict[str, Any]]
     declared: bool
     report: Report
     id_map: dict[Any, int] | None = None
     json_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.records, SharedList):
+            self.records = SharedList(self.records)
 
 
 def new_record(file: Path, image_id: str, size: tuple[int, int]) -> dict[str, Any]:
