@@ -101,6 +101,8 @@ class DefaultTrainer(TrainerBase):
     # here for trainers that set themselves up without this class's __init__
     ema: ModelEMA | None = None
     _last_eval_results: Mapping[str, Any] | None = None
+    _seed_is_set = False
+    _optimizer_state: OptimizerState | None = None
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
@@ -188,7 +190,8 @@ class DefaultTrainer(TrainerBase):
         rest = self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=found)
         if found:
             self.start_iter = first_iteration(rest, self.max_iter, self.cfg.OUTPUT_DIR)
-            report_resume(self.cfg, self.start_iter, self._optimizer_state.changes)
+            changes = self._optimizer_state.changes if self._optimizer_state else []
+            report_resume(self.cfg, self.start_iter, changes)
 
     def train(self) -> Mapping[str, Any] | None:  # type: ignore[override]
         """Train from `start_iter` to `max_iter`.
@@ -272,7 +275,7 @@ class DefaultTrainer(TrainerBase):
             hooks.LRScheduler(),
             hooks.EMAHook(self.ema, self.model) if self.ema else None,
             self._precise_bn(seed),
-            hooks.RandomState(cfg.SEED, fixed=self._seed_is_set),
+            hooks.RandomState(cfg.SEED if cfg.SEED >= 0 else None, fixed=self._seed_is_set),
             hooks.BeforeCheckpoint([period, evaluation], models),
             hooks.DataPosition(self.data_loader, cfg.SOLVER.IMS_PER_BATCH, seed),
             keeper if is_main else None,

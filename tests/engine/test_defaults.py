@@ -120,7 +120,7 @@ def test_training_writes_everything(tiny_cfg: Any) -> None:
     names = {path.name for path in out.glob("*.pth")}
     assert names == {"model_0000001.pth", "model_0000003.pth", "model_final.pth", "model_best.pth"}
     checkpoint = torch.load(out / "model_final.pth", weights_only=True)
-    keys = {"model", "optimizer", "scheduler", "iteration", "ema", "trainer"}
+    keys = {"model", "optimizer", "scheduler", "iteration", "ema", "trainer", "lucidet"}
     assert set(checkpoint) == keys
     assert checkpoint["iteration"] == 3
     lines = [json.loads(line) for line in (out / "metrics.json").read_text().splitlines()]
