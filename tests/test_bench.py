@@ -100,7 +100,7 @@ def test_small_jobs_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert [j["job"] for j in found["jobs"]] == ["roi-align", "roi-align-backward", "ap", "loading"]
     assert found["failures"] == {}
     assert "torchvision" in found["machine"]["versions"]
-    assert "| ROIAlign forward, 1000 boxes |" in capsys.readouterr().out
+    assert "4 of 4 jobs ran, with the same results" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -123,3 +123,18 @@ def test_scaling(tmp_path: Path) -> None:
     points = json.loads((tmp_path / "new" / "scaling.json").read_text())
     assert {p["curve"] for p in points} == {"FasterRCNN", "RetinaNet", "ATSS", "FCOS"}
     assert (tmp_path / "new" / "scaling.png").stat().st_size > 10_000
+
+
+def test_quick_gives_no_verdict_and_ends(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [job(goal=1e9), job(goal=1e9)]
+    monkeypatch.setattr("lucidet.bench.run.JOBS", jobs)
+    assert run(quick=True) == 0
+    text = capsys.readouterr().out
+    assert "[1/2] a-job" in text
+    assert "2 of 2 jobs ran" in text
+    assert "goal" not in text
+    monkeypatch.setattr("lucidet.bench.run.QUICK_SECONDS", -1.0)
+    assert run(quick=True) == 0
+    assert "not run, as --quick ends after 30 seconds: a-job, a-job" in capsys.readouterr().out

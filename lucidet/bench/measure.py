@@ -152,7 +152,7 @@ def run_job(job: Job, quick: bool, seconds: float, cpu_time: bool = False) -> Ou
 
     Args:
         quick: tiny sizes.
-        seconds: for the rounds; at least three are run.
+        seconds: for the rounds; at least three are run, with `quick` one.
         cpu_time: count the process's seconds on a core instead of those on the wall.
 
     Raises:
@@ -167,7 +167,9 @@ def run_job(job: Job, quick: bool, seconds: float, cpu_time: bool = False) -> Ou
         return outcome
     calls = [sides.ours, sides.theirs, *([sides.limit] if sides.limit else [])]
     clock = time.process_time if cpu_time else time.perf_counter
-    times = alternate(calls, seconds, warm_up=False, clock=clock)  # the check was the warm-up
+    # the check was the warm-up
+    rounds = 1 if quick else 3
+    times = alternate(calls, seconds, min_rounds=rounds, warm_up=False, clock=clock)
     outcome.ours, outcome.theirs = times[:2]
     outcome.limit = times[2] if sides.limit else []
     return outcome

@@ -26,7 +26,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--jobs", nargs="+", default=[], metavar="NAME", help="starts of job names; default: all"
     )
-    parser.add_argument("--quick", action="store_true", help="tiny sizes; ratios mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="does it run? tiny sizes, 30 seconds, no ratios"
+    )
     parser.add_argument(
         "--seconds",
         type=float,

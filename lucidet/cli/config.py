@@ -80,10 +80,11 @@ def check(cfg: Any) -> int:
     Keys of MODEL that nothing has read by then are named: they have no effect.
     """
     from lucidet.config.checks import check_supported
+    from lucidet.model_zoo.listing import count_parameters
 
     try:
         check_supported(cfg)
-        size = _parameters(cfg.clone())
+        size = count_parameters(cfg)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
@@ -93,18 +94,6 @@ def check(cfg: Any) -> int:
             print(f"note: {key} has no effect in this {name} ({cfg.origin(key)})", file=sys.stderr)
     print(f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE}: is built, {size:,} parameters")
     return 0
-
-
-def _parameters(cfg: Any) -> int:
-    import torch
-
-    from lucidet.modeling import build_model
-
-    cfg.defrost()
-    cfg.MODEL.DEVICE = "meta"
-    cfg.MODEL.TIMM.PRETRAINED = False
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in build_model(cfg).parameters())
 
 
 def translate(file: str) -> int:

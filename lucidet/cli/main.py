@@ -27,6 +27,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command("lucidet.cli.train", "train a detector on your data, or from a config file"),
     "eval": Command("lucidet.cli.eval", "evaluate weights on validation data: AP table"),
     "predict": Command("lucidet.cli.predict", "detect objects in images, folders and videos"),
+    "models": Command("lucidet.cli.models", "list configs: backbone, published AP, size, weights"),
     "data": Command("lucidet.cli.data", "show what is understood of a dataset; convert it to COCO"),
     "weights": Command("lucidet.cli.weights", "show and convert checkpoints of other libraries"),
     "bench": Command("lucidet.cli.bench", "measure against torchvision and pycocotools in one run"),
