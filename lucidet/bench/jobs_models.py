@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lucidet.bench.measure import Job, Sides
 from lucidet.bench.models import detector, pair, photo, record, sgd_step, targets
-from lucidet.modeling.optimize import InferenceTwin
+from lucidet.modeling.optimize import OptimizedModel
 
 __all__ = ["JOBS"]
 
@@ -28,7 +28,7 @@ def _inference(kind: str, quick: bool) -> Sides:
     height, width = _size(quick)
     ours, theirs = pair(kind, height, width)
     image = photo(height, width)
-    twin = InferenceTwin(ours)
+    twin = OptimizedModel(ours)
     inputs = [{"image": image, "height": height, "width": width}]
 
     @torch.no_grad()
@@ -87,10 +87,10 @@ def same_detections(found: Any, boxes: Tensor, scores: Tensor, classes: Tensor) 
 def _atss_against_retinanet(quick: bool) -> Sides:
     size = _size(quick)
     inputs = [{"image": photo(*size)}]
-    twins = [InferenceTwin(detector(name, size=size)) for name in ("ATSS", "RetinaNet")]
+    twins = [OptimizedModel(detector(name, size=size)) for name in ("ATSS", "RetinaNet")]
 
     @torch.no_grad()
-    def run(twin: InferenceTwin) -> Any:
+    def run(twin: OptimizedModel) -> Any:
         return twin(inputs)[0]["instances"]
 
     def check() -> str:

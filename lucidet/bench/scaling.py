@@ -14,7 +14,7 @@ import torch
 from lucidet.bench.jobs_parts import assignment_and_losses
 from lucidet.bench.measure import alternate
 from lucidet.bench.models import detector, photo, record, sgd_step
-from lucidet.modeling.optimize import InferenceTwin
+from lucidet.modeling.optimize import OptimizedModel
 
 __all__ = ["plot_scaling"]
 
@@ -52,7 +52,7 @@ def plot_scaling(folder: Path, quick: bool = False, cpu_time: bool = False) -> P
 def _inference(quick: bool) -> Iterator[Row]:
     sides, batches = ((64, 96), (1, 2)) if quick else (SIDES, BATCHES)
     for name in ARCHITECTURES:
-        twin = InferenceTwin(detector(name))
+        twin = OptimizedModel(detector(name))
         for side in sides:
             image = {"image": photo(side, side)}
             yield "image area, pixels: inference", name, side * side, _call(twin, [image])
@@ -61,7 +61,7 @@ def _inference(quick: bool) -> Iterator[Row]:
             yield "images in a batch: inference", name, batch, _call(twin, images)
 
 
-def _call(twin: InferenceTwin, inputs: list[dict[str, Any]]) -> Callable[[], Any]:
+def _call(twin: OptimizedModel, inputs: list[dict[str, Any]]) -> Callable[[], Any]:
     @torch.no_grad()
     def run() -> Any:
         return twin(inputs)

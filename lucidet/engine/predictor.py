@@ -16,7 +16,7 @@ from lucidet.data import transforms as T
 from lucidet.data.image_arrays import image_in_format
 from lucidet.engine.setup import on_available_device
 from lucidet.modeling import build_model
-from lucidet.modeling.optimize import InferenceTwin
+from lucidet.modeling.optimize import OptimizedModel
 from lucidet.utils.probe import probe
 
 __all__ = ["DefaultPredictor"]
@@ -53,7 +53,7 @@ class DefaultPredictor:
         self.cfg = on_available_device(cfg.clone())
         self.model = build_model(self.cfg)
         self.model.eval()
-        self._twin: InferenceTwin | None = None
+        self._optimized: OptimizedModel | None = None
         checkpointer = DetectionCheckpointer(
             self.model, complete=not cfg.TEST.ALLOW_PARTIAL_WEIGHTS
         )
@@ -114,9 +114,9 @@ class DefaultPredictor:
     def _detect(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if not self.cfg.TEST.OPTIMIZE:
             return self.model(inputs)
-        if self._twin is None or self._twin.model is not self.model:
-            self._twin = InferenceTwin(self.model)
-        return self._twin(inputs)
+        if self._optimized is None or self._optimized.model is not self.model:
+            self._optimized = OptimizedModel(self.model)
+        return self._optimized(inputs)
 
     def _input(self, image: np.ndarray) -> dict[str, Any]:
         image = image_in_format(image, self.input_format)
@@ -126,5 +126,5 @@ class DefaultPredictor:
         transform = self.aug.get_transform(image)
         image = transform.apply_image(image)
         probe("input.transform", transform=transform, image=image, boxes=None)
-        planes = np.ascontiguousarray(image.astype("float32").transpose(2, 0, 1))
-        return {**record, "image": torch.from_numpy(planes).to(self.cfg.MODEL.DEVICE)}
+        # in 8 bits, on the host: the model moves the images of a batch at once
+        return {**record, "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))}

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lucidet.modeling.optimize import InferenceTwin
+from lucidet.modeling.optimize import OptimizedModel
 from lucidet.utils import comm
 
 logger = logging.getLogger(__name__)
@@ -193,7 +193,7 @@ def inference_on_dataset(
     logger.info(f"Start inference on {batches} batches")
     clock = _Clock(batches)
     mode = inference_context(model) if isinstance(model, nn.Module) else nullcontext()
-    detect = InferenceTwin(model) if optimize else model
+    detect = OptimizedModel(model) if optimize else model
     with mode, torch.no_grad():
         notify("on_start")
         asked = time.perf_counter()

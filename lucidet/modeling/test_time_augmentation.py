@@ -19,7 +19,7 @@ from lucidet.config import CfgNode, configurable
 from lucidet.layers import batched_nms
 from lucidet.modeling.meta_arch.detector import Record
 from lucidet.modeling.meta_arch.inputs import check_inputs
-from lucidet.modeling.optimize import InferenceTwin
+from lucidet.modeling.optimize import OptimizedModel
 from lucidet.structures import Boxes, Instances, pairwise_iou
 from lucidet.utils.probe import probe
 
@@ -164,13 +164,13 @@ class DetectorWithTTA(nn.Module):
         self.batch_size = batch_size
         self.num_channels = len(model.pixel_mean)  # type: ignore[arg-type]
         self.nms_thresh = _nms_thresh(model)
-        self._twin = InferenceTwin(model) if cfg.TEST.OPTIMIZE else None
+        self._optimized = OptimizedModel(model) if cfg.TEST.OPTIMIZE else None
 
     @torch.no_grad()
     def forward(self, batched_inputs: Sequence[Record]) -> list[Record]:
         """Return per image ``{"instances": Instances}``; inputs as of the detector."""
         check_inputs(batched_inputs, num_channels=self.num_channels, training=False)
-        detect = self._twin or self.model
+        detect = self._optimized or self.model
         return [
             self._inference_one_image(record, index, detect)
             for index, record in enumerate(batched_inputs)

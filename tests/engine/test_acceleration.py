@@ -19,7 +19,7 @@ from lucidet.engine.acceleration import (
     wants_channels_last,
 )
 from lucidet.modeling.backbone.resnet import BasicBlock, BasicStem, ResNet
-from lucidet.modeling.optimize import InferenceTwin
+from lucidet.modeling.optimize import OptimizedModel
 from lucidet.utils.events import EventStorage
 from tests.modeling.test_cuda_graphs import Eager
 from tests.modeling.tiny import ATSS, FCOS, FPN, RETINANET, record, tiny_config, tiny_model
@@ -136,7 +136,7 @@ def test_detectors(parts: list[tuple[str, Any]]) -> None:
     graphs = backend.graphs
     with torch.no_grad():
         model.eval()(IMAGES)
-        InferenceTwin(model)(IMAGES)
+        OptimizedModel(model)(IMAGES)
     assert backend.graphs == graphs
 
 

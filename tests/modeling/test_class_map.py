@@ -10,7 +10,7 @@ from torch import nn
 
 from lucidet.modeling import META_ARCH_REGISTRY, build_model
 from lucidet.modeling.meta_arch.class_map import checked_class_map, inverse_class_map
-from lucidet.modeling.optimize import InferenceTwin
+from lucidet.modeling.optimize import OptimizedModel
 from lucidet.structures import Instances
 from lucidet.utils.probe import watching
 from tests.modeling.tiny import (
@@ -85,7 +85,7 @@ def detect(model: Any) -> Instances:
 
 def test_detections_are_those_of_the_model_renamed_and_sifted(model: nn.Module) -> None:
     mapped = detect(model)
-    optimised = detect(InferenceTwin(model))
+    optimised = detect(OptimizedModel(model))
     model.set_class_map([])
     own = detect(model)
     new = torch.tensor(CLASS_MAP)[own.pred_classes]

@@ -21,9 +21,13 @@ from lucidet.evaluation import inference_on_dataset
 from lucidet.layers import Conv2d, FrozenBatchNorm2d, get_norm
 from lucidet.modeling import build_model
 from lucidet.modeling.backbone.resnet_blocks import BasicBlock, BottleneckBlock
-from lucidet.modeling.optimize import InferenceTwin, fold_norm
+from lucidet.modeling.optimize import OptimizedModel, fold_norm
 from lucidet.modeling.optimize.convolution import FusedConv, why_not_fused
 from lucidet.modeling.optimize.fusing import fused
+from lucidet.modeling.optimize.on_host import detections_on_host
+from lucidet.structures import Boxes, Instances
+from tests.modeling.operator_count import counted_operators
+from tests.modeling.test_cuda_graphs import Eager
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NARROW = [
@@ -93,7 +97,7 @@ NAMES = ["faster_rcnn_R_50_FPN_1x", "retinanet_R_50_FPN_1x", "atss_R_50_FPN_1x",
 @torch.no_grad()
 def test_same_detections(name: str) -> None:
     model = detector(name)
-    assert assert_same_detections(InferenceTwin(model)(images()), model(images())) > 0
+    assert assert_same_detections(OptimizedModel(model)(images()), model(images())) > 0
 
 
 @pytest.mark.parametrize("norm", ["BN", "FrozenBN", ""])
@@ -171,7 +175,7 @@ def test_the_model_is_not_touched() -> None:
     model = detector(NAMES[0])
     before = copy.deepcopy(model.state_dict())
     modules = list(model.modules())
-    InferenceTwin(model)(images(1))
+    OptimizedModel(model)(images(1))
     after = model.state_dict()
     assert list(after) == list(before)
     assert all(torch.equal(after[key], before[key]) for key in before)
@@ -181,7 +185,7 @@ def test_the_model_is_not_touched() -> None:
 @torch.no_grad()
 def test_changes_count_from_the_next_call() -> None:
     model = detector(NAMES[1])
-    twin = InferenceTwin(model)
+    twin = OptimizedModel(model)
     twin(images(1))
     model.backbone.bottom_up.stem.conv1.weight.mul_(0.5)
     assert_same_detections(twin(images(1)), model(images(1)))
@@ -196,7 +200,7 @@ def test_changes_count_from_the_next_call() -> None:
 @torch.no_grad()
 def test_hooks_are_called() -> None:
     model = detector(NAMES[1])
-    twin = InferenceTwin(model)
+    twin = OptimizedModel(model)
     twin(images(1))
     seen = []
     parts = [model.backbone, model.backbone.bottom_up.res3[0], model.backbone.bottom_up.stem.conv1]
@@ -211,22 +215,22 @@ def test_hooks_are_called() -> None:
 
 def test_when_the_model_runs_itself() -> None:
     model = detector(NAMES[1])
-    twin = InferenceTwin(model)
+    twin = OptimizedModel(model)
     assert "gradients" in twin.why_not()
     with torch.no_grad():
         assert twin.why_not() == ""
         model.train()
         assert "training" in twin.why_not()
-        assert "none of lucidet's detectors" in InferenceTwin(nn.Identity()).why_not()
+        assert "none of lucidet's detectors" in OptimizedModel(nn.Identity()).why_not()
         with torch.autocast("cpu"):
-            assert "autocast" in InferenceTwin(model.eval()).why_not()
-    assert InferenceTwin(str)(3) == "3"
+            assert "autocast" in OptimizedModel(model.eval()).why_not()
+    assert OptimizedModel(str)(3) == "3"
 
 
 @torch.no_grad()
 def test_a_copy_has_its_own_twin() -> None:
     model = detector(NAMES[1])
-    twin = InferenceTwin(model)
+    twin = OptimizedModel(model)
     twin(images(1))
     other = copy.deepcopy(twin)
     assert other.model is not model
@@ -238,12 +242,12 @@ def test_a_copy_has_its_own_twin() -> None:
 def test_the_plain_operators_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a torch without the fused convolutions."""
     model = detector(NAMES[0])
-    expected = InferenceTwin(model)(images())
+    expected = OptimizedModel(model)(images())
     monkeypatch.setattr("lucidet.modeling.optimize.convolution.why_not_fused", lambda: "a test")
-    plain = InferenceTwin(model)
+    plain = OptimizedModel(model)
     assert_same_detections(plain(images()), expected)
-    assert plain._twin is not None
-    convs = [m for m in plain._twin.modules() if isinstance(m, FusedConv)]
+    assert plain._optimized is not None
+    convs = [m for m in plain._optimized.modules() if isinstance(m, FusedConv)]
     assert len(convs) > 20
     assert not any(conv._fused for conv in convs)
 
@@ -273,7 +277,7 @@ def test_the_switch_of_predictor_and_evaluation(
     cfg.merge_from_list([*NARROW, "TEST.OPTIMIZE", optimize, "INPUT.MIN_SIZE_TEST", 64])
     predictor = DefaultPredictor(cfg)
     predictor(np.zeros((32, 40, 3), np.uint8))
-    assert (predictor._twin is not None) is optimize
+    assert (predictor._optimized is not None) is optimize
 
     calls = []
     forward = FusedConv.forward
@@ -287,7 +291,7 @@ def test_a_forward_put_on_an_object_is_called() -> None:
     model = detector(NAMES[1])
     stem = model.backbone.bottom_up.stem
     stem.forward = lambda x: type(stem).forward(stem, x) * 0
-    assert_same_detections(InferenceTwin(model)(images(1)), model(images(1)))
+    assert_same_detections(OptimizedModel(model)(images(1)), model(images(1)))
 
 
 @pytest.mark.slow
@@ -300,7 +304,7 @@ def test_fifty_real_images(name: str, datasets_dir: Path) -> None:
     101st change places, of which one can lie outside the image and be dropped.
     """
     model = models.detector(name)
-    twin = InferenceTwin(model)
+    twin = OptimizedModel(model)
     total, other_count = 0, 0
     for path in sorted((datasets_dir / "coco").rglob("*.jpg"))[:50]:
         pixels = torch.from_numpy(read_image(path, "BGR").copy()).permute(2, 0, 1).float()
@@ -314,3 +318,57 @@ def test_fifty_real_images(name: str, datasets_dir: Path) -> None:
         other_count += len(ours) != len(plain)
     assert total > 500
     assert other_count <= 1
+
+
+# ------------------------------------------------------------------------------------ on a GPU
+
+
+@pytest.mark.parametrize("name", NAMES[:2])
+@torch.no_grad()
+def test_on_a_gpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs and one copy of the detections: the same detections, on the host."""
+    model = detector(name)
+    expected = OptimizedModel(model)(images())
+    optimized = OptimizedModel(model, capture=Eager)
+    for _ in range(4):
+        with counted_operators(monkeypatch) as operators:
+            got = optimized(images())
+            assert all(one["instances"].scores.device.type == "cpu" for one in got)
+    assert optimized._graphs is not None
+    assert [part.capture.forwards for part in optimized._graphs.parts] == [2, 2]
+    assert_same_detections(got, expected)
+    copies = [n for n, key in operators.by("operator", "place") if "on_host" in key[1]]
+    assert copies == [1, 1]  # all fields side by side, and their copy
+
+
+def test_detections_on_host_of_any_kind() -> None:
+    instances = Instances((4, 6), pred_boxes=Boxes(torch.rand(3, 4)), scores=torch.rand(3))
+    instances.pred_classes = torch.tensor([5, 2**40, 1])
+    instances.names = ["a", "b", "c"]
+    instances.good = torch.tensor([True, False, True])
+    instances.half = torch.rand(3).half()
+    empty = Instances((2, 2), pred_boxes=Boxes(torch.zeros(0, 4)), scores=torch.zeros(0))
+    found = detections_on_host([{"instances": instances, "more": 3}, {"proposals": empty}])
+    assert found[0]["more"] == 3
+    assert found[0]["instances"].image_size == (4, 6)
+    for name, value in instances.get_fields().items():
+        got = found[0]["instances"].get(name)
+        if name == "pred_boxes":
+            assert torch.equal(got.tensor, value.tensor)
+        else:
+            assert got == value if name == "names" else torch.equal(got, value)
+    assert found[1]["proposals"].pred_boxes.tensor.shape == (0, 4)
+    assert detections_on_host([]) == []
+    assert detections_on_host([{"instances": Instances((1, 1))}])[0]["instances"].get_fields() == {}
+
+
+def test_weights_are_cast_once() -> None:
+    """What autocast computes with is what it would cast in every call."""
+    linear, conv = nn.Linear(4, 3), Conv2d(4, 6, 3, norm=get_norm("FrozenBN", 6))
+    x, maps = torch.randn(2, 4), torch.randn(1, 4, 5, 5)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        quick = fused(linear, torch.bfloat16)
+        assert torch.equal(quick(x), linear(x))
+        quick = fused(randomised(conv), torch.bfloat16)
+        assert quick._weight.dtype == torch.bfloat16
+        torch.testing.assert_close(quick(maps), conv(maps), atol=0.05, rtol=0.05)

@@ -62,6 +62,11 @@ class FusedConv(nn.Module):
         last = "relu" if self.relu else None
         return _two(other, x, self._weight, self._bias, *settings, "add", 1.0, last, [], None)
 
+    def cast(self, dtype: torch.dtype) -> None:
+        """Keep weight and bias in another type, that autocast would cast them to in every call."""
+        self._weight, self._fused = self._plain_weight().to(dtype), False
+        self._bias = self._bias.to(dtype)
+
     def _plain_weight(self) -> Tensor:
         return self._weight.to_dense() if self._weight.is_mkldnn else self._weight
 

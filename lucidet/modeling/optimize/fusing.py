@@ -1,4 +1,4 @@
-"""Which modules the twin replaces, and by what: each by one that gives the same numbers.
+"""Which modules the optimized copy replaces, and by what: by one that gives the same numbers.
 
 A class is replaced only if it is exactly one of ours or torch's: a subclass may compute otherwise.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -21,10 +22,36 @@ __all__ = ["fused"]
 _RELUS: tuple[Any, ...] = (F.relu, F.relu_)
 
 
-def fused(module: nn.Module) -> nn.Module | None:
-    """Return what replaces `module`, children included; None where it has to stay."""
+def fused(module: nn.Module, dtype: torch.dtype | None = None) -> nn.Module | None:
+    """Return what replaces `module`, children included; None where it has to stay.
+
+    Args:
+        module: not changed.
+        dtype: autocast's type, to which the weights of convolutions and linear layers are cast
+            once; None: they keep theirs.
+    """
+    if dtype is not None and type(module) is nn.Linear:
+        return CastLinear(module, dtype)
     make = _MAKERS.get(type(module))
-    return make(module) if make is not None else None
+    replacement = make(module) if make is not None else None
+    if replacement is not None and dtype is not None:
+        for part in replacement.modules():
+            if isinstance(part, FusedConv):
+                part.cast(dtype)
+    return replacement
+
+
+class CastLinear(nn.Module):
+    """A linear layer under autocast whose weights are already of autocast's type."""
+
+    def __init__(self, linear: nn.Linear, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._weight = linear.weight.detach().to(dtype)
+        self._bias = None if linear.bias is None else linear.bias.detach().to(dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., C_in) to (..., C_out)."""
+        return F.linear(x, self._weight, self._bias)
 
 
 def _conv(conv: nn.Module | None, relu: bool = False) -> FusedConv | None:
