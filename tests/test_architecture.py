@@ -153,7 +153,7 @@ def test_nothing_runs_a_strangers_code() -> None:
 
 
 def _probe_names() -> set[str]:
-    pattern = re.compile(r'probe\(\s*"([a-z_]+\.[a-z_]+)"')
+    pattern = re.compile(r'probe(?:_images)?\(\s*"([a-z_]+\.[a-z_]+)"')
     return {
         name
         for path in _sources()

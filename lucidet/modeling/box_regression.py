@@ -25,6 +25,10 @@ _DEFAULT_SCALE_CLAMP = math.log(1000.0 / 16)
 _MIN_SIDE = 1e-6
 
 
+#: XYXY (and degrees), pixels; as source and target of deltas 0 its loss is exactly 0
+_ANY_BOX = (0.0, 0.0, 1024.0, 1024.0, 0.0)
+
+
 class BoxCoder(Protocol):
     """What the losses need of a transform."""
 
@@ -310,4 +314,33 @@ def box_loss_sum(
     raise ValueError(
         f"unknown BBOX_REG_LOSS_TYPE {box_reg_loss_type!r}; it is one of smooth_l1, "
         f"{', '.join(_IOU_LOSSES)}"
+    )
+
+
+def masked_box_loss_sum(
+    transform: BoxCoder,
+    deltas: Tensor,
+    sources: Tensor,
+    targets: Tensor,
+    positive: Tensor,
+    box_reg_loss_type: str = "smooth_l1",
+    smooth_l1_beta: float = 0.0,
+) -> Tensor:
+    """Return :func:`box_loss_sum` of the positives, without a wait for their number.
+
+    All rows are computed: cheaper than a wait for some hundreds of proposals.
+
+    Args:
+        positive: (R,) bool; other rows add exactly 0 and may have no area.
+        transform, deltas, sources, targets, box_reg_loss_type, smooth_l1_beta: see there, R rows.
+    """
+    positive = positive[:, None]
+    any_box = _constants(_ANY_BOX[: sources.shape[1]], sources)
+    return box_loss_sum(
+        transform,
+        deltas.float().where(positive, 0.0),
+        sources.where(positive, any_box),
+        targets.where(positive, any_box),
+        box_reg_loss_type,
+        smooth_l1_beta,
     )

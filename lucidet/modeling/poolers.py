@@ -19,6 +19,9 @@ from lucidet.layers import ROIAlign
 from lucidet.structures import Boxes
 from lucidet.utils.probe import probe
 
+#: pixels; a box there has no part in any image
+_FAR_OUTSIDE = -1e6
+
 __all__ = ["ROIPooler", "assign_boxes_to_levels", "convert_boxes_to_pooler_format"]
 
 
@@ -46,7 +49,7 @@ def assign_boxes_to_levels(
     >>> assign_boxes_to_levels([boxes], 2, 5, 224, 4).tolist()
     [0, 2, 3]
     """
-    side = torch.cat([boxes.area() for boxes in box_lists]).clamp(min=0).sqrt()
+    side = type(box_lists[0]).cat(box_lists).area().clamp(min=0).sqrt()
     # the small number keeps a box of exactly the canonical side on its level, and log2 finite
     level = torch.floor(canonical_level + torch.log2(side / canonical_box_size + 1e-8))
     return level.clamp(min=min_level, max=max_level).long() - min_level
@@ -57,11 +60,10 @@ def convert_boxes_to_pooler_format(box_lists: Sequence[Boxes]) -> Tensor:
 
     Rotated boxes give (R, 6): index of the image, then the five numbers.
     """
-    rows = [
-        torch.cat([boxes.tensor.new_full((len(boxes), 1), image), boxes.tensor], dim=1)
-        for image, boxes in enumerate(box_lists)
-    ]
-    return torch.cat(rows)
+    boxes = torch.cat([own.tensor for own in box_lists])
+    lengths = torch.tensor([len(own) for own in box_lists])
+    image = torch.arange(len(box_lists), dtype=boxes.dtype).repeat_interleave(lengths)
+    return torch.cat([image.to(boxes.device, non_blocking=True)[:, None], boxes], dim=1)
 
 
 class ROIPooler(nn.Module):
@@ -146,8 +148,9 @@ class ROIPooler(nn.Module):
         probe("roi.levels", boxes=rois, levels=levels)
         if len(x) == 1:
             return self.level_poolers[0](x[0], rois)
-        # every box sits on one level: pool level by level, then put the rows back in order
-        # (the host of a GPU waits once, for the numbers of all levels)
+        if rois.device.type != "cpu":
+            return self._pool_without_wait(x, rois, levels)
+        # every box is on one level: pool level by level, then put the rows back in order
         numbers = torch.stack([(levels == level).sum() for level in range(len(x))]).tolist()
         order = levels.argsort(stable=True)
         members = order.split(numbers)
@@ -156,6 +159,19 @@ class ROIPooler(nn.Module):
             for pooler, level, index in zip(self.level_poolers, x, members, strict=True)
         ]
         return torch.cat(pooled)[order.argsort()]
+
+    def _pool_without_wait(self, x: list[Tensor], rois: Tensor, levels: Tensor) -> Tensor:
+        """Return the sum of all levels' features, to which each box adds on its own level only.
+
+        On the other levels a box is moved far outside of the map, where features are 0 and nearly
+        free. So nobody needs to know how many boxes a level has.
+        """
+        pooled: Tensor | None = None
+        for index, (pooler, level) in enumerate(zip(self.level_poolers, x, strict=True)):
+            own = rois[:, 1:].where((levels == index)[:, None], _FAR_OUTSIDE)
+            part = pooler(level, torch.cat([rois[:, :1], own], dim=1))
+            pooled = part if pooled is None else pooled + part
+        return pooled  # type: ignore[return-value]
 
 
 def _level_pooler(

@@ -14,7 +14,13 @@ from lucidet.structures.image_list import ImageList
 from lucidet.structures.instances import Instances
 from lucidet.structures.keypoints import Keypoints, heatmaps_to_keypoints
 from lucidet.structures.masks import BitMasks, PolygonMasks, ROIMasks, polygons_to_bitmask
-from lucidet.structures.padded_boxes import PaddedBoxes, pad_rows
+from lucidet.structures.padded_boxes import PaddedBoxes, clip_padded, pad_rows, take_rows, tensor_on
+from lucidet.structures.padded_instances import (
+    PaddedInstances,
+    RowsOfImages,
+    pad_fields,
+    set_other_fields,
+)
 from lucidet.structures.rotated_boxes import RotatedBoxes
 from lucidet.structures.rotated_boxes import pairwise_iou as pairwise_iou_rotated
 
@@ -26,12 +32,16 @@ __all__ = [
     "Instances",
     "Keypoints",
     "PaddedBoxes",
+    "PaddedInstances",
     "PolygonMasks",
     "ROIMasks",
     "RotatedBoxes",
+    "RowsOfImages",
+    "clip_padded",
     "heatmaps_to_keypoints",
     "matched_boxlist_iou",
     "matched_pairwise_iou",
+    "pad_fields",
     "pad_rows",
     "pairwise_intersection",
     "pairwise_ioa",
@@ -39,4 +49,7 @@ __all__ = [
     "pairwise_iou_rotated",
     "pairwise_point_box_distance",
     "polygons_to_bitmask",
+    "set_other_fields",
+    "take_rows",
+    "tensor_on",
 ]

@@ -16,7 +16,26 @@ from torch import Tensor
 
 from lucidet.structures.boxes import Boxes
 
-__all__ = ["PaddedBoxes", "pad_rows"]
+__all__ = ["PaddedBoxes", "clip_padded", "pad_rows", "take_rows", "tensor_on"]
+
+
+def tensor_on(values: Sequence[object], device: torch.device) -> Tensor:
+    """Return numbers as a tensor on a device, without a wait: ``new_tensor`` would wait."""
+    return torch.tensor(values).to(device, non_blocking=True)
+
+
+def clip_padded(boxes: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Tensor:
+    """Return boxes (N, K, 4) with every corner moved into its image, 0 <= x <= width.
+
+    Args:
+        boxes: XYXY pixels, finite.
+        image_sizes: (height, width) of each image.
+
+    >>> clip_padded(torch.tensor([[[-5.0, 1, 30, 9]]]), [(8, 20)]).tolist()
+    [[[0.0, 1.0, 20.0, 8.0]]]
+    """
+    limits = [[[width, height, width, height]] for height, width in image_sizes]
+    return torch.minimum(boxes.clamp(min=0), tensor_on(limits, boxes.device).to(boxes.dtype))
 
 
 def pad_rows(rows: Sequence[Tensor]) -> Tensor:
@@ -29,6 +48,8 @@ def pad_rows(rows: Sequence[Tensor]) -> Tensor:
     """
     counts = [len(tensor) for tensor in rows]
     longest, total = max(counts), sum(counts)
+    if total == longest * len(rows):
+        return torch.stack(list(rows))
     index = torch.full((len(rows), longest), total)  # on the host; `total` is the row of zeros
     start = 0
     for image, count in enumerate(counts):
@@ -36,6 +57,19 @@ def pad_rows(rows: Sequence[Tensor]) -> Tensor:
         start += count
     flat = torch.cat([*rows, rows[0].new_zeros((1, *rows[0].shape[1:]))])
     return flat[index.to(flat.device, non_blocking=True)]
+
+
+def take_rows(padded: Tensor, index: Tensor) -> Tensor:
+    """Return (N, R, ...): of each image's rows (N, M, ...) those at `index` (N, R); 0 if M is 0.
+
+    >>> take_rows(torch.tensor([[7, 8], [5, 6]]), torch.tensor([[1, 1, 0], [0, 0, 1]])).tolist()
+    [[8, 8, 7], [5, 5, 6]]
+    """
+    num_images, num_rows = padded.shape[:2]
+    if num_rows == 0:
+        return padded.new_zeros((*index.shape, *padded.shape[2:]))
+    first = torch.arange(0, num_images * num_rows, num_rows, device=index.device)[:, None]
+    return padded.flatten(0, 1)[index + first]
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from lucidet.layers import batched_nms
-from lucidet.structures import Boxes, Instances
-from lucidet.utils.probe import probe
+from lucidet.layers import nms_padded
+from lucidet.structures import (
+    Boxes,
+    Instances,
+    PaddedBoxes,
+    PaddedInstances,
+    clip_padded,
+    take_rows,
+)
+from lucidet.utils.probe import probe_images
 
 # The logit of a probability of almost 1: an object given as a proposal is certain.
 GROUND_TRUTH_LOGIT = math.log((1.0 - 1e-10) / 1e-10)
@@ -91,10 +99,10 @@ def keep_best(
     score_thresh: float = 0.0,
     rank_probabilities: bool = False,
 ) -> list[Instances]:
-    """Clip, drop and suppress candidates, as told at :func:`find_top_rpn_proposals`.
+    """Clip, drop and suppress the candidates of all images, see :func:`find_top_rpn_proposals`.
 
-    A candidate that is not finite is dropped in silence: at training the losses, which see the
-    same predictions, carry the NaN to where the training loop names it.
+    A candidate that is not finite is dropped without an error: at training the losses, which see
+    the same predictions, carry the NaN to where the training loop names it.
 
     Args:
         boxes: per level (N, k_l, 4).
@@ -102,65 +110,73 @@ def keep_best(
         score_thresh: objectness, 0..1; candidates below it are dropped; 0: none.
         rank_probabilities: NMS sees probabilities instead of logits.
     """
-    levels = torch.cat(
-        [torch.full((b.shape[1],), i, device=b.device) for i, b in enumerate(boxes)]
-    )  # (K,)
+    longest = [level.shape[1] for level in boxes]
     all_boxes, all_logits = torch.cat(list(boxes), 1), torch.cat(list(logits), 1)  # (N, K, 4)
-    finite = all_boxes.isfinite().all(dim=2) & all_logits.isfinite()
+    levels = torch.arange(len(longest)).repeat_interleave(torch.tensor(longest))
+    levels = levels.to(all_boxes.device, non_blocking=True)  # (K,)
+    valid = all_boxes.isfinite().all(dim=2) & all_logits.isfinite()
     if score_thresh > 0:
-        finite &= all_logits.sigmoid() >= score_thresh
-    all_boxes = all_boxes.where(finite[..., None], 0.0)  # without area: dropped below
-    clipped, usable = [], []
-    for image, image_size in enumerate(image_sizes):
-        candidates = Boxes(all_boxes[image])
-        probe("rpn.decode", image=image, boxes=candidates, logits=all_logits[image], levels=levels)
-        candidates.clip(image_size)
-        clipped.append(candidates)
-        usable.append(candidates.nonempty(threshold=min_box_size))
-    chosen = _rows_of(usable)
-    results = []
-    for image, image_size in enumerate(image_sizes):
-        rows = chosen[image]
-        candidates, scores = clipped[image][rows], all_logits[image, rows]
-        level = levels[rows]
-        probe("rpn.candidates", image=image, boxes=candidates.tensor, scores=scores, levels=level)
-        # boxes of different levels never suppress each other
-        ranked = scores.sigmoid() if rank_probabilities else scores
-        keep = batched_nms(candidates.tensor, ranked, level, nms_thresh)[:post_nms_topk]
-        result = Instances(image_size)
-        result.proposal_boxes = candidates[keep]
-        result.objectness_logits = scores[keep]
-        probe(
-            "rpn.proposals",
-            image=image,
-            boxes=result.proposal_boxes.tensor,
-            logits=result.objectness_logits,
-            keep=keep,
-        )
-        results.append(result)
-    return results
+        valid &= all_logits.sigmoid() >= score_thresh
+    all_boxes = all_boxes.where(valid[..., None], 0.0)
+    clipped = clip_padded(all_boxes, image_sizes)
+    valid &= (clipped[..., 2:] - clipped[..., :2] > min_box_size).all(dim=2)
+    # boxes of different levels never suppress each other
+    ranked = all_logits.sigmoid() if rank_probabilities else all_logits
+    keep, count = nms_padded(
+        clipped, ranked, levels, valid, nms_thresh, post_nms_topk, longest=max(longest)
+    )
+    found = {
+        "proposal_boxes": take_rows(clipped, keep),
+        "objectness_logits": all_logits.gather(1, keep),
+    }
+    proposals = PaddedInstances(image_sizes, found, count).split()
 
+    def decoded(image: int) -> dict[str, Any]:
+        return {"boxes": Boxes(all_boxes[image]), "logits": all_logits[image], "levels": levels}
 
-def _rows_of(masks: Sequence[Tensor]) -> list[Tensor]:
-    """Return where each mask (K,) is True, ascending; the host of a GPU waits once for all."""
-    if not masks:
-        return []
-    together = torch.stack(list(masks))  # (N, K)
-    order = (~together).argsort(dim=1, stable=True)
-    return [row[:count] for row, count in zip(order, together.sum(dim=1).tolist(), strict=True)]
+    def candidates(image: int) -> dict[str, Any]:
+        rows = valid[image]
+        own = {"boxes": clipped[image, rows], "scores": all_logits[image, rows]}
+        return {**own, "levels": levels[rows]}
+
+    def kept(image: int) -> dict[str, Any]:
+        own = proposals[image]
+        rank = valid[image].cumsum(0) - 1  # of each candidate among the valid ones
+        shown = {"boxes": own.proposal_boxes.tensor, "logits": own.objectness_logits}
+        return {**shown, "keep": rank[keep[image, : len(own)]]}
+
+    probe_images("rpn.decode", len(keep), decoded)
+    probe_images("rpn.candidates", len(keep), candidates)
+    probe_images("rpn.proposals", len(keep), kept)
+    return proposals
 
 
 def add_ground_truth_to_proposals(
     gt: Sequence[Instances] | Sequence[Boxes], proposals: Sequence[Instances]
 ) -> list[Instances]:
-    """Append each image's objects to its proposals; see the single-image form below.
+    """Append each image's ground-truth boxes to its proposals; see the single-image form below.
 
     Raises:
         ValueError: not one entry of `gt` for each entry of `proposals`.
     """
     if len(gt) != len(proposals):
         raise ValueError(f"{len(proposals)} images have proposals, but {len(gt)} have objects")
-    return [add_ground_truth_to_proposals_single_image(gt[i], p) for i, p in enumerate(proposals)]
+    batch = PaddedInstances.untouched(proposals)
+    if batch is None or set(batch.fields) != {"proposal_boxes", "objectness_logits"}:
+        return [
+            add_ground_truth_to_proposals_single_image(gt[i], p) for i, p in enumerate(proposals)
+        ]
+    added = PaddedBoxes.from_boxes([own if isinstance(own, Boxes) else own.gt_boxes for own in gt])
+    # behind each image's proposals, over places that hold nothing
+    places = batch.count[:, None] + torch.arange(added.tensor.shape[1], device=batch.count.device)
+    boxes, logits = batch.fields["proposal_boxes"], batch.fields["objectness_logits"]
+    boxes = torch.cat([boxes, torch.zeros_like(added.tensor)], dim=1)
+    logits = F.pad(logits, (0, added.tensor.shape[1]), value=GROUND_TRUTH_LOGIT)
+    joined = {
+        "proposal_boxes": boxes.scatter(1, places[..., None].expand(-1, -1, 4), added.tensor),
+        "objectness_logits": logits.scatter(1, places, GROUND_TRUTH_LOGIT),
+    }
+    return PaddedInstances(batch.image_sizes, joined, batch.count + added.valid.sum(dim=1)).split()
 
 
 def add_ground_truth_to_proposals_single_image(

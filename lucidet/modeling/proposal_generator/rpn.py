@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from lucidet.config import CfgNode, configurable
 from lucidet.layers import ShapeSpec, cat
 from lucidet.modeling.anchor_generator import DefaultAnchorGenerator, build_anchor_generator
-from lucidet.modeling.assigners import assign
+from lucidet.modeling.assigners import assign_batch
 from lucidet.modeling.box_regression import Box2BoxTransform, _dense_box_regression_loss
+from lucidet.modeling.losses import weighted
 from lucidet.modeling.matcher import Matcher
 from lucidet.modeling.proposal_generator.build import PROPOSAL_GENERATOR_REGISTRY
 from lucidet.modeling.proposal_generator.proposal_utils import keep_best, top_candidates
@@ -26,8 +27,9 @@ from lucidet.modeling.proposal_generator.rpn_head import (
     build_rpn_head,
 )
 from lucidet.modeling.sampling import subsample_masks
-from lucidet.structures import Boxes, ImageList, Instances
-from lucidet.utils.probe import probe
+from lucidet.structures import Boxes, ImageList, Instances, PaddedBoxes, take_rows
+from lucidet.utils.overrides import is_overridden
+from lucidet.utils.probe import probe, probe_images
 
 __all__ = ["RPN", "RPN_HEAD_REGISTRY", "StandardRPNHead", "build_rpn_head"]
 
@@ -188,30 +190,34 @@ class RPN(nn.Module):
             Per image, labels (R,) int8: 1 positive, 0 negative, -1 not used; and per image the
             matched objects' boxes (R, 4), which mean something only where the label is 1.
         """
-        gt_labels, matched_gt_boxes = [], []
-        for image, gt in enumerate(gt_instances):
-            assignment = assign(self.anchor_matcher, anchors, gt.gt_boxes)
-            labels = assignment.labels
-            if self.anchor_boundary_thresh >= 0:
-                inside = Boxes.cat(anchors).inside_box(gt.image_size, self.anchor_boundary_thresh)
-                labels = labels.where(inside, labels.new_tensor(-1))
-            probe(
-                "rpn.assign",
-                image=image,
-                matched_idxs=assignment.matched_idxs,
-                labels=labels,
-                quality=assignment.quality,
-                gt_boxes=gt.gt_boxes,
-                anchors=anchors,
-            )
+        gt_boxes = PaddedBoxes.from_boxes([gt.gt_boxes for gt in gt_instances])  # (N, M, 4)
+        found = assign_batch(self.anchor_matcher, anchors, gt_boxes)
+        labels = found.labels  # (N, R)
+        if self.anchor_boundary_thresh >= 0:
+            all_anchors, inside = Boxes.cat(anchors), {}
+            for size in {gt.image_size for gt in gt_instances}:
+                inside[size] = all_anchors.inside_box(size, self.anchor_boundary_thresh)
+            labels = labels.where(torch.stack([inside[gt.image_size] for gt in gt_instances]), -1)
+        probe_images(
+            "rpn.assign",
+            len(labels),
+            lambda image: {
+                "matched_idxs": found.matched_idxs[image],
+                "labels": labels[image],
+                "quality": found.quality[image],
+                "gt_boxes": gt_instances[image].gt_boxes,
+                "anchors": anchors,
+            },
+        )
+        if is_overridden(self, RPN, "_subsample_labels"):  # for one image, as in detectron2
+            labels = torch.stack([self._subsample_labels(own) for own in labels])
+        else:
             labels = self._subsample_labels(labels)
-            probe("rpn.sample", image=image, labels=labels)
-            gt_labels.append(labels)
-            matched_gt_boxes.append(gather_rows(gt.gt_boxes.tensor, assignment.matched_idxs))
-        return gt_labels, matched_gt_boxes
+        probe_images("rpn.sample", len(labels), lambda image: {"labels": labels[image]})
+        return list(labels), list(take_rows(gt_boxes.tensor, found.matched_idxs))
 
     def _subsample_labels(self, label: Tensor) -> Tensor:
-        """Return `label` (R,) with -1 where an anchor is not drawn, in the same memory."""
+        """Return `label` (R,) or (N, R) with -1 where an anchor is not sampled, in its memory."""
         positive, negative = subsample_masks(
             label, self.batch_size_per_image, self.positive_fraction, 0
         )
@@ -249,37 +255,30 @@ class RPN(nn.Module):
             "rpn/num_neg_anchors": (labels == 0).sum() / num_images,
         }
         logits = cat(pred_objectness_logits, dim=1).float()
-        sums = {
-            # weights of 0 and 1 instead of an index: the host needn't wait for its length
-            "loss_rpn_cls": F.binary_cross_entropy_with_logits(
-                logits, positive.float(), weight=(labels >= 0).float(), reduction="sum"
-            ),
-            "loss_rpn_loc": _dense_box_regression_loss(
-                anchors,
-                self.box2box_transform,
-                pred_anchor_deltas,
-                gt_boxes,
-                positive,
-                box_reg_loss_type=self.box_reg_loss_type,
-                smooth_l1_beta=self.smooth_l1_beta,
-            ),
-        }
         normalizer: int | Tensor = self.batch_size_per_image * num_images
         if self.normalize_by_sampled:
             normalizer = (labels >= 0).sum().clamp(min=1)
-        losses = {}
-        for name, total in sums.items():
-            weight = self.loss_weight.get(name, 1.0)
-            losses[name] = total / normalizer * weight
-            probe(
-                "loss.term",
-                name=name,
-                sum=total,
-                normalizer=normalizer,
-                weight=weight,
-                value=losses[name],
-            )
-        return losses
+        logits = cat(pred_objectness_logits, dim=1).float()
+        # weights of 0 and 1 instead of an index: the CPU need not wait for its length
+        classification = F.binary_cross_entropy_with_logits(
+            logits, positive.float(), weight=(labels >= 0).float(), reduction="sum"
+        )
+        localization = _dense_box_regression_loss(
+            anchors,
+            self.box2box_transform,
+            pred_anchor_deltas,
+            gt_boxes,
+            positive,
+            box_reg_loss_type=self.box_reg_loss_type,
+            smooth_l1_beta=self.smooth_l1_beta,
+        )
+        sums = {"loss_rpn_cls": classification, "loss_rpn_loc": localization}
+        return weighted(
+            {
+                name: (total, normalizer, self.loss_weight.get(name, 1.0))
+                for name, total in sums.items()
+            }
+        )
 
     @torch.no_grad()  # proposals are given to the ROI heads as constants
     def predict_proposals(
@@ -323,12 +322,17 @@ class RPN(nn.Module):
 
         `anchors` hold n_l boxes, the same for all images, or N * n_l, image after image.
         """
-        proposals = []
-        for level, deltas in zip(anchors, pred_anchor_deltas, strict=True):
-            boxes = level.tensor.view(-1, *deltas.shape[1:]).expand(deltas.shape)
-            decoded = self.box2box_transform.apply_deltas(deltas.flatten(0, 1), boxes.flatten(0, 1))
-            proposals.append(decoded.view(deltas.shape))
-        return proposals
+        deltas = torch.cat(pred_anchor_deltas, dim=1)
+        boxes = torch.cat(
+            [
+                level.tensor.view(-1, *own.shape[1:]).expand(own.shape)
+                for level, own in zip(anchors, pred_anchor_deltas, strict=True)
+            ],
+            dim=1,
+        )
+        decoded = self.box2box_transform.apply_deltas(deltas.flatten(0, 1), boxes.flatten(0, 1))
+        lengths = [own.shape[1] for own in pred_anchor_deltas]
+        return list(decoded.view(deltas.shape).split(lengths, dim=1))
 
 
 def flatten_map(level: Tensor, box_dim: int) -> Tensor:
@@ -339,10 +343,3 @@ def flatten_map(level: Tensor, box_dim: int) -> Tensor:
     """
     n, _, height, width = level.shape
     return level.view(n, -1, box_dim, height, width).permute(0, 3, 4, 1, 2).flatten(1, 3)
-
-
-def gather_rows(values: Tensor, index: Tensor) -> Tensor:
-    """Return ``values[index]``; where there are no values (an image without objects), zeros."""
-    if len(values) == 0:
-        return values.new_zeros((len(index), *values.shape[1:]))
-    return values[index]

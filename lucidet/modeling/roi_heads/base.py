@@ -15,12 +15,25 @@ from torch import Tensor, nn
 
 from lucidet.config import CfgNode, configurable
 from lucidet.layers import ShapeSpec
-from lucidet.modeling.assigners import assign
+from lucidet.modeling.assigners import Assignment, assign_batch
 from lucidet.modeling.matcher import Matcher
 from lucidet.modeling.proposal_generator.proposal_utils import add_ground_truth_to_proposals
-from lucidet.modeling.sampling import subsample_labels
-from lucidet.structures import ImageList, Instances
-from lucidet.utils.probe import probe
+from lucidet.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
+from lucidet.modeling.sampling import subsample_masks
+from lucidet.structures import (
+    Boxes,
+    ImageList,
+    Instances,
+    PaddedBoxes,
+    PaddedInstances,
+    pad_fields,
+    pad_rows,
+    set_other_fields,
+    take_rows,
+    tensor_on,
+)
+from lucidet.utils.overrides import is_overridden
+from lucidet.utils.probe import probe_images
 from lucidet.utils.registry import Registry
 
 ROI_HEADS_REGISTRY = Registry("ROI_HEADS")
@@ -54,6 +67,8 @@ class ROIHeads(nn.Module):
     `metrics` holds the last training step's mean numbers of sampled proposals an image.
     """
 
+    #: of the heads that classify and refine proposals; a cascade has several
+    box_predictor: Any
     #: what forwards written for detectron2 ask; a subclass with such heads sets them
     mask_on = False
     keypoint_on = False
@@ -101,37 +116,55 @@ class ROIHeads(nn.Module):
     def _sample_proposals(
         self, matched_idxs: Tensor, matched_labels: Tensor, gt_classes: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Draw the proposals that the losses use, foreground first.
+        """Sample the proposals of one image that the losses use, foreground first.
+
+        A subclass may override it; it is then called for each image.
 
         Args:
-            matched_idxs: (R,) index of each proposal's object.
-            matched_labels: (R,) 1 foreground, 0 background, -1 not to be used.
-            gt_classes: (M,) classes of the objects; M may be 0.
+            matched_idxs: (R,) index of each proposal's ground-truth box.
+            matched_labels: (R,) 1 foreground, 0 background, -1 ignored.
+            gt_classes: (M,) classes of the ground-truth boxes; M may be 0.
 
         Returns:
             Indices (S,) into the proposals, and their classes (S,) in 0..K.
         """
-        if len(gt_classes) > 0:
-            classes = gt_classes[matched_idxs]
-            classes = classes.masked_fill(matched_labels == 0, self.num_classes)
-            classes = classes.masked_fill(matched_labels == -1, -1)
-        else:
-            classes = torch.full_like(matched_idxs, self.num_classes)
-        sampled = torch.cat(
-            subsample_labels(
-                classes, self.batch_size_per_image, self.positive_fraction, self.num_classes
-            )
+        indices, classes, count = self._sample_batch(
+            matched_idxs[None], matched_labels[None], gt_classes[None]
         )
-        return sampled, classes[sampled]
+        return indices[0, : int(count)], classes[0, : int(count)]
+
+    def _sample_batch(
+        self, matched_idxs: Tensor, labels: Tensor, gt_classes: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Sample the proposals of all images at once.
+
+        Args:
+            matched_idxs, labels: (N, R), see :meth:`_sample_proposals`.
+            gt_classes: (N, M).
+
+        Returns:
+            Indices (N, S) into the R proposals, foreground first, their classes (N, S), and (N,)
+            how many of the S places of an image are sampled: the first ones.
+        """
+        classes = torch.full_like(matched_idxs, self.num_classes)
+        if gt_classes.shape[1] > 0:
+            classes = gt_classes.gather(1, matched_idxs).where(labels != 0, classes)
+        classes = classes.masked_fill(labels == -1, -1)
+        positive, negative = subsample_masks(
+            classes, self.batch_size_per_image, self.positive_fraction, self.num_classes
+        )
+        order = torch.where(positive, 0, torch.where(negative, 1, 2)).argsort(dim=1, stable=True)
+        indices = order[:, : self.batch_size_per_image]
+        return indices, classes.gather(1, indices), (positive | negative).sum(dim=1)
 
     @torch.no_grad()
     def label_and_sample_proposals(
         self, proposals: list[Instances], targets: list[Instances]
     ) -> list[Instances]:
-        """Give proposals the objects they overlap, and sample them.
+        """Match proposals to the ground-truth boxes they overlap, and sample them.
 
         After Ren et al. 2015, section 3.3, and Girshick 2015, section 2.3: IoU of 0.5, a quarter
-        foreground. The objects themselves join the proposals, as early on the RPN finds none.
+        foreground. The ground-truth boxes join the proposals, as early on the RPN finds none.
 
         Args:
             proposals: per image, with `proposal_boxes` and `objectness_logits`.
@@ -139,44 +172,100 @@ class ROIHeads(nn.Module):
 
         Returns:
             Per image, S or fewer proposals with `gt_classes` (S,) in 0..K and, unless the image
-            has no object, each `gt_*` of the object matched (meaningless for background).
+            has no ground truth, each `gt_*` of the box matched (meaningless for background).
         """
+        if not targets:
+            return []
         if self.proposal_append_gt:
             proposals = add_ground_truth_to_proposals(targets, proposals)
-        sampled_proposals, num_foreground, num_sampled = [], [], 0
-        for image, (candidates, gt) in enumerate(zip(proposals, targets, strict=True)):
-            assignment = assign(self.proposal_matcher, [candidates.proposal_boxes], gt.gt_boxes)
-            matched_idxs, labels = assignment.matched_idxs, assignment.labels
-            probe(
-                "roi.assign",
-                image=image,
-                matched_idxs=matched_idxs,
-                labels=labels,
-                quality=assignment.quality,
-                proposals=candidates.proposal_boxes,
-                gt_boxes=gt.gt_boxes,
+        candidates, gt = PaddedInstances.of(proposals), pad_fields(targets, "gt_")
+        found = self._match(self.proposal_matcher, candidates, targets)  # (N, R)
+        if is_overridden(self, ROIHeads, "_sample_proposals"):
+            indices, classes, count = self._sample_each_image(candidates, found, targets)
+        else:
+            indices, classes, count = self._sample_batch(
+                found.matched_idxs, found.labels, gt["gt_classes"]
             )
-            indices, classes = self._sample_proposals(matched_idxs, labels, gt.gt_classes)
-            foreground = (classes != self.num_classes) & (classes >= 0)
-            probe(
-                "roi.sample", image=image, indices=indices, classes=classes, foreground=foreground
-            )
-            sampled = candidates[indices]
-            sampled.gt_classes = classes
-            if len(gt) > 0:
-                for name, value in gt.get_fields().items():
-                    if name.startswith("gt_") and not sampled.has(name):
-                        sampled.set(name, value[matched_idxs[indices]])
-            sampled_proposals.append(sampled)
-            num_foreground.append(foreground.sum())
-            num_sampled += len(classes)
-        if sampled_proposals:
-            mean_foreground = torch.stack(num_foreground).sum() / len(targets)
-            self.metrics = {
-                "roi_head/num_fg_samples": mean_foreground,
-                "roi_head/num_bg_samples": num_sampled / len(targets) - mean_foreground,
+        matched = found.matched_idxs.gather(1, indices)  # (N, S)
+        fields = {name: take_rows(own, indices) for name, own in candidates.fields.items()}
+        if gt["gt_classes"].shape[1] > 0:
+            fields = {**{name: take_rows(own, matched) for name, own in gt.items()}, **fields}
+        fields["gt_classes"] = classes
+        batch = PaddedInstances(candidates.image_sizes, fields, count)
+        foreground = (classes >= 0) & (classes != self.num_classes) & batch.valid
+        mean_foreground = foreground.sum() / len(targets)
+        self.metrics = {
+            "roi_head/num_fg_samples": mean_foreground,
+            "roi_head/num_bg_samples": count.sum() / len(targets) - mean_foreground,
+        }
+
+        def of_image(image: int) -> dict[str, Any]:
+            shown = {"indices": indices, "classes": classes, "foreground": foreground}
+            return {name: own[image, : batch.lengths[image]] for name, own in shown.items()}
+
+        probe_images("roi.sample", len(targets), of_image)
+        sampled = batch.split()
+        for own, truth in zip(sampled, targets, strict=True):
+            if len(truth) == 0:  # only background, which is not matched to anything
+                for name in gt.keys() & fields.keys() - {"gt_classes"}:
+                    own.remove(name)
+        if PaddedInstances.untouched(proposals) is None:
+            set_other_fields(sampled, proposals, indices, candidates.fields)
+        set_other_fields(sampled, targets, matched, gt, "gt_")
+        return sampled
+
+    def _match(
+        self, matcher: Matcher, candidates: PaddedInstances, targets: Sequence[Instances]
+    ) -> Assignment:
+        """Return which ground-truth box each proposal overlaps most, (N, R) each, and show it."""
+        proposals = candidates.boxes("proposal_boxes")
+        gt_boxes = PaddedBoxes.from_boxes([own.gt_boxes for own in targets])
+        found = assign_batch(matcher, proposals, gt_boxes)
+
+        def of_image(image: int) -> dict[str, Any]:
+            rows = slice(candidates.lengths[image])
+            return {
+                "matched_idxs": found.matched_idxs[image, rows],
+                "labels": found.labels[image, rows],
+                "quality": found.quality[image, rows],
+                "proposals": Boxes(proposals.tensor[image, rows]),
+                "gt_boxes": targets[image].gt_boxes,
             }
-        return sampled_proposals
+
+        probe_images("roi.assign", len(targets), of_image)
+        return found
+
+    def _sample_each_image(
+        self, candidates: PaddedInstances, found: Assignment, targets: Sequence[Instances]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Do what :meth:`_sample_batch` does with a subclass' :meth:`_sample_proposals`."""
+        indices: list[Tensor] = []
+        classes: list[Tensor] = []
+        for image, gt in enumerate(targets):
+            rows = slice(candidates.lengths[image])
+            own = found.matched_idxs[image, rows], found.labels[image, rows], gt.gt_classes
+            for values, new in zip((indices, classes), self._sample_proposals(*own), strict=True):
+                values.append(new)
+        count = tensor_on([len(own) for own in indices], found.labels.device)
+        return pad_rows(indices), pad_rows(classes), count
+
+    def _without_wait(self, proposals: list[Instances]) -> list[Instances]:
+        """Return the proposals at test so that the CPU need not know how many there are.
+
+        On a GPU each image then has the largest number, filled up with boxes of NaN, which give no
+        detection.
+        """
+        batch = None if self.training else PaddedInstances.untouched(proposals)
+        if batch is None or batch.count.device.type == "cpu":
+            return proposals
+        predictor = self.box_predictor
+        if isinstance(predictor, nn.ModuleList):  # a cascade's
+            return batch.with_all_rows("proposal_boxes")
+        if not isinstance(predictor, FastRCNNOutputLayers) or is_overridden(
+            predictor, FastRCNNOutputLayers, "inference"
+        ):
+            return proposals  # user code may know nothing of boxes of NaN
+        return batch.with_all_rows("proposal_boxes")
 
     def forward(
         self,

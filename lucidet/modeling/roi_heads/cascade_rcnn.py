@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from lucidet.config import CfgNode, configurable
 from lucidet.layers import ShapeSpec
-from lucidet.modeling.assigners import assign
 from lucidet.modeling.box_regression import Box2BoxTransform
 from lucidet.modeling.matcher import Matcher
 from lucidet.modeling.poolers import ROIPooler
@@ -20,7 +19,15 @@ from lucidet.modeling.roi_heads.base import ROI_HEADS_REGISTRY
 from lucidet.modeling.roi_heads.box_head import build_box_head
 from lucidet.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers, fast_rcnn_inference
 from lucidet.modeling.roi_heads.roi_heads import StandardROIHeads
-from lucidet.structures import Boxes, ImageList, Instances
+from lucidet.structures import (
+    Boxes,
+    ImageList,
+    Instances,
+    PaddedInstances,
+    clip_padded,
+    pad_rows,
+    take_rows,
+)
 from lucidet.utils.probe import probe
 
 __all__ = ["CascadeROIHeads"]
@@ -156,6 +163,7 @@ class CascadeROIHeads(StandardROIHeads):
         targets: list[Instances] | None = None,
     ) -> dict[str, Tensor] | list[Instances]:
         """Return the losses of all stages at training, per image the detections at test."""
+        proposals = self._without_wait(proposals)
         maps = [features[name] for name in self.box_in_features]
         image_sizes = [p.image_size for p in proposals]
         losses: dict[str, Tensor] = {}
@@ -209,34 +217,23 @@ class CascadeROIHeads(StandardROIHeads):
 
         Nothing is sampled: what an earlier stage sampled stays.
         """
-        foreground = []
-        for image, (proposal, gt) in enumerate(zip(proposals, targets, strict=True)):
-            assignment = assign(
-                self.proposal_matchers[stage], [proposal.proposal_boxes], gt.gt_boxes
-            )
-            probe(
-                "roi.assign",
-                image=image,
-                matched_idxs=assignment.matched_idxs,
-                labels=assignment.labels,
-                quality=assignment.quality,
-                proposals=proposal.proposal_boxes,
-                gt_boxes=gt.gt_boxes,
-            )
-            classes = torch.full_like(assignment.matched_idxs, self.num_classes)
-            if len(gt) > 0:
-                classes = gt.gt_classes[assignment.matched_idxs].where(
-                    assignment.labels == 1, classes
-                )
-                proposal.gt_boxes = gt.gt_boxes[assignment.matched_idxs]
-            proposal.gt_classes = classes
-            foreground.append((assignment.labels == 1).sum())
-        if foreground:
-            total = sum(len(p) for p in proposals)
-            mean = torch.stack(foreground).sum() / len(proposals)
-            self.metrics[f"stage{stage}/roi_head/num_fg_samples"] = mean
-            self.metrics[f"stage{stage}/roi_head/num_bg_samples"] = total / len(proposals) - mean
-        return proposals
+        if not proposals:
+            return []
+        candidates = PaddedInstances.of(proposals)
+        found = self._match(self.proposal_matchers[stage], candidates, targets)  # (N, R)
+        matched, classes = found.labels == 1, torch.full_like(found.matched_idxs, self.num_classes)
+        fields = dict(candidates.fields)
+        gt_classes = pad_rows([own.gt_classes for own in targets])  # (N, M)
+        if gt_classes.shape[1] > 0:
+            classes = gt_classes.gather(1, found.matched_idxs).where(matched, classes)
+            gt_boxes = pad_rows([own.gt_boxes.tensor for own in targets])
+            fields["gt_boxes"] = take_rows(gt_boxes, found.matched_idxs)
+        fields["gt_classes"] = classes
+        mean = matched.sum() / len(proposals)
+        self.metrics[f"stage{stage}/roi_head/num_fg_samples"] = mean
+        total = candidates.count.sum()
+        self.metrics[f"stage{stage}/roi_head/num_bg_samples"] = total / len(proposals) - mean
+        return PaddedInstances(candidates.image_sizes, fields, candidates.count).split()
 
     @torch.no_grad()
     def _create_proposals_from_boxes(
@@ -246,14 +243,19 @@ class CascadeROIHeads(StandardROIHeads):
 
         At training those without area are dropped; at test every proposal must keep its place.
         """
-        proposals = []
-        for box, image_size in zip(boxes, image_sizes, strict=True):
-            clipped = Boxes(box)
-            clipped.clip(image_size)
-            if self.training:
-                clipped = clipped[clipped.nonempty()]
-            proposals.append(Instances(image_size, proposal_boxes=clipped))
-        return proposals
+        if not boxes:
+            return []
+        clipped = clip_padded(pad_rows(boxes), image_sizes)  # (N, R, 4)
+        lengths = [len(own) for own in boxes]
+        if not self.training:
+            return [
+                Instances(size, proposal_boxes=Boxes(own[:length]))
+                for size, own, length in zip(image_sizes, clipped, lengths, strict=True)
+            ]
+        kept = (clipped[..., 2:] > clipped[..., :2]).all(dim=2)  # padding has no area
+        first = (~kept).byte().argsort(dim=1, stable=True)
+        fields = {"proposal_boxes": take_rows(clipped, first)}
+        return PaddedInstances(image_sizes, fields, kept.sum(dim=1)).split()
 
 
 class _ScaleGradient(torch.autograd.Function):

@@ -19,10 +19,19 @@ from torch import Tensor, nn
 
 from lucidet._absent import absent
 from lucidet.config import CfgNode, configurable
-from lucidet.layers import ShapeSpec, batched_nms, cat, cross_entropy
-from lucidet.modeling.box_regression import Box2BoxTransform, _dense_box_regression_loss
-from lucidet.structures import Boxes, Instances
-from lucidet.utils.probe import probe
+from lucidet.layers import ShapeSpec, cat, cross_entropy, nms_padded
+from lucidet.modeling.box_regression import Box2BoxTransform, masked_box_loss_sum
+from lucidet.modeling.losses import weighted
+from lucidet.structures import (
+    Instances,
+    PaddedInstances,
+    RowsOfImages,
+    clip_padded,
+    pad_rows,
+    take_rows,
+    tensor_on,
+)
+from lucidet.utils.probe import probe, probe_images
 
 __all__ = ["FastRCNNOutputLayers", "fast_rcnn_inference"]
 
@@ -36,7 +45,7 @@ def fast_rcnn_inference(
     topk_per_image: int,
     *,
     min_box_size: float = 0.0,
-) -> tuple[list[Instances], list[Tensor]]:
+) -> tuple[list[Instances], Sequence[Tensor]]:
     """Return each image's detections: score threshold, NMS within each class, the best of all.
 
     Args:
@@ -50,22 +59,62 @@ def fast_rcnn_inference(
 
     Returns:
         Per image, Instances with `pred_boxes`, `scores`, `pred_classes`, highest score first; and
-        per image the index into its proposals (0..R_i-1) that each detection comes from.
+        per image the index into its proposals (0..R_i-1) that each detection comes from. A
+        proposal with a box or score that is NaN or infinite gives no detection. On a GPU the CPU
+        waits when the first of them is looked at, not before.
     """
-    results = [
-        fast_rcnn_inference_single_image(
-            b,
-            s,
-            shape,
-            score_thresh,
-            nms_thresh,
-            topk_per_image,
-            image=image,
-            min_box_size=min_box_size,
-        )
-        for image, (b, s, shape) in enumerate(zip(boxes, scores, image_shapes, strict=True))
-    ]
-    return [instances for instances, _ in results], [kept for _, kept in results]
+    if len(boxes) == 0:
+        return [], []
+    lengths = tensor_on([len(own) for own in scores], scores[0].device)
+    all_scores, all_boxes = pad_rows(scores), pad_rows(boxes).unflatten(2, (-1, 4))  # (N, R, k, 4)
+    num_rows, num_classes = all_scores.shape[1], all_scores.shape[2] - 1
+    good = all_boxes.flatten(2).isfinite().all(dim=2) & all_scores.isfinite().all(dim=2)
+    good &= torch.arange(num_rows, device=good.device) < lengths[:, None]  # (N, R)
+    foreground = all_scores[..., :num_classes]
+    # a proposal may give detections of several classes; pair = row * K + class
+    passing = ((foreground > score_thresh) & good[..., None]).flatten(1)  # (N, RK)
+    pairs, valid = _candidates(passing)  # (N, C)
+    rows, classes = pairs // max(num_classes, 1), pairs % max(num_classes, 1)
+    shared = all_boxes.shape[2]
+    candidates = take_rows(all_boxes.flatten(1, 2), rows * shared + classes.clamp(max=shared - 1))
+    candidates = clip_padded(candidates.where(valid[..., None], 0.0), image_shapes)
+    if min_box_size > 0:
+        sides = candidates[..., 2:] - candidates[..., :2]
+        valid = valid & (sides >= min_box_size).all(dim=2)
+    candidate_scores = foreground.flatten(1).gather(1, pairs)
+    limit = topk_per_image if topk_per_image >= 0 else pairs.shape[1]
+    keep, count = nms_padded(
+        candidates, candidate_scores, classes, valid, nms_thresh, limit, longest=num_rows
+    )
+    found = {
+        "pred_boxes": take_rows(candidates, keep),
+        "scores": candidate_scores.gather(1, keep),
+        "pred_classes": classes.gather(1, keep),
+    }
+    batch = PaddedInstances(image_shapes, found, count)
+
+    def before_and_after(image: int) -> dict[str, Any]:
+        own = valid[image]
+        shown = {"boxes": candidates, "scores": candidate_scores, "classes": classes}
+        rank = own.cumsum(0) - 1  # of each candidate among the valid ones
+        kept = rank[keep[image, : batch.lengths[image]]]
+        return {**{name: values[image, own] for name, values in shown.items()}, "keep": kept}
+
+    probe_images("detections.nms", len(boxes), before_and_after)
+    return batch.split(), RowsOfImages(rows.gather(1, keep), batch)
+
+
+def _candidates(passing: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where `passing` (N, RK) is True, (N, C) ascending, and which of the places are valid.
+
+    On a GPU C is RK, so that the CPU need not know how many there are.
+    """
+    if passing.device.type != "cpu":
+        return torch.arange(passing.shape[1], device=passing.device).expand_as(passing), passing
+    found = [own.nonzero().squeeze(1) for own in passing]
+    lengths = torch.tensor([len(own) for own in found])
+    pairs = pad_rows(found)
+    return pairs, torch.arange(pairs.shape[1]) < lengths[:, None]
 
 
 def fast_rcnn_inference_single_image(
@@ -75,46 +124,12 @@ def fast_rcnn_inference_single_image(
     score_thresh: float,
     nms_thresh: float,
     topk_per_image: int,
-    *,
-    image: int = 0,
-    min_box_size: float = 0.0,
 ) -> tuple[Instances, Tensor]:
-    """Do :func:`fast_rcnn_inference` for one image, which watchers know as number `image`.
-
-    A proposal with a box or score that is NaN or infinite gives no detection.
-    """
-    num_classes = scores.shape[1] - 1
-    boxes = boxes.unflatten(1, (-1, 4))  # (R_i, k, 4)
-    finite = boxes.flatten(1).isfinite().all(dim=1) & scores.isfinite().all(dim=1)
-    foreground = scores[:, :num_classes]
-    # a proposal may give detections of several classes
-    rows, classes = ((foreground > score_thresh) & finite[:, None]).nonzero(as_tuple=True)
-    candidates = Boxes(boxes[rows, classes.clamp(max=boxes.shape[1] - 1)])
-    candidates.clip(image_shape)
-    if min_box_size > 0:
-        sides = candidates.tensor[:, 2:] - candidates.tensor[:, :2]
-        large = (sides >= min_box_size).all(dim=1)
-        candidates, rows, classes = candidates[large], rows[large], classes[large]
-    candidate_scores = foreground[rows, classes]
-
-    keep = batched_nms(candidates.tensor, candidate_scores, classes, nms_thresh)
-    if topk_per_image >= 0:
-        keep = keep[:topk_per_image]
-    probe(
-        "detections.nms",
-        image=image,
-        boxes=candidates.tensor,
-        scores=candidate_scores,
-        classes=classes,
-        keep=keep,
+    """Do :func:`fast_rcnn_inference` for one image."""
+    results, kept = fast_rcnn_inference(
+        [boxes], [scores], [image_shape], score_thresh, nms_thresh, topk_per_image
     )
-    result = Instances(
-        image_shape,
-        pred_boxes=candidates[keep],
-        scores=candidate_scores[keep],
-        pred_classes=classes[keep],
-    )
-    return result, rows[keep]
+    return results[0], kept[0]
 
 
 class FastRCNNOutputLayers(nn.Module):
@@ -253,18 +268,12 @@ class FastRCNNOutputLayers(nn.Module):
             "loss_box_reg": self.box_reg_loss(proposal_boxes, gt_boxes, deltas, gt_classes),
         }
         normalizer = max(len(gt_classes), 1)
-        for name, mean in losses.items():
-            weight = self.loss_weight.get(name, 1.0)
-            losses[name] = mean * weight
-            probe(
-                "loss.term",
-                name=name,
-                sum=mean * normalizer,
-                normalizer=normalizer,
-                weight=weight,
-                value=losses[name],
-            )
-        return losses
+        return weighted(
+            {
+                name: (mean * normalizer, normalizer, self.loss_weight.get(name, 1.0))
+                for name, mean in losses.items()
+            }
+        )
 
     def sigmoid_cross_entropy_loss(self, pred_class_logits: Tensor, gt_classes: Tensor) -> Tensor:
         """Return the binary cross entropies, summed over classes, averaged over proposals.
@@ -296,20 +305,20 @@ class FastRCNNOutputLayers(nn.Module):
             gt_classes: (R,) in 0..K.
         """
         foreground = (gt_classes >= 0) & (gt_classes < self.num_classes)  # (R,)
-        total = _dense_box_regression_loss(
-            [proposal_boxes],
+        total = masked_box_loss_sum(
             self.box2box_transform,
-            [self._of_class(pred_deltas, gt_classes)[None]],  # (1, R, 4)
-            [gt_boxes],
-            foreground[None],
-            box_reg_loss_type=self.box_reg_loss_type,
-            smooth_l1_beta=self.smooth_l1_beta,
+            self._of_class(pred_deltas, gt_classes),
+            proposal_boxes,
+            gt_boxes,
+            foreground,
+            self.box_reg_loss_type,
+            self.smooth_l1_beta,
         )
         return total / max(len(gt_classes), 1)
 
     def inference(
         self, predictions: tuple[Tensor, Tensor], proposals: Sequence[Instances]
-    ) -> tuple[list[Instances], list[Tensor]]:
+    ) -> tuple[list[Instances], Sequence[Tensor]]:
         """Return detections and their proposals, as :func:`fast_rcnn_inference` does.
 
         Args:
@@ -342,8 +351,8 @@ class FastRCNNOutputLayers(nn.Module):
         Background has none of its own; it gets the last class's.
         """
         values = values.unflatten(1, (-1, len(self.box2box_transform.weights)))  # (R, k, 4)
-        rows = torch.arange(len(values), device=values.device)
-        return values[rows, classes.clamp(0, values.shape[1] - 1)]
+        index = classes.clamp(0, values.shape[1] - 1)[:, None, None]
+        return values.gather(1, index.expand(-1, 1, values.shape[2])).squeeze(1)
 
     def predict_boxes(
         self, predictions: tuple[Tensor, Tensor], proposals: Sequence[Instances]
