@@ -14,12 +14,16 @@ from lucidet.structures.image_list import ImageList
 from lucidet.structures.instances import Instances
 from lucidet.structures.keypoints import Keypoints, heatmaps_to_keypoints
 from lucidet.structures.masks import BitMasks, PolygonMasks, ROIMasks, polygons_to_bitmask
-from lucidet.structures.padded_boxes import PaddedBoxes, clip_padded, pad_rows, take_rows, tensor_on
-from lucidet.structures.padded_instances import (
+from lucidet.structures.padded import (
+    PaddedBoxes,
     PaddedInstances,
     RowsOfImages,
+    clip_padded,
     pad_fields,
+    pad_rows,
     set_other_fields,
+    take_rows,
+    tensor_on,
 )
 from lucidet.structures.rotated_boxes import RotatedBoxes
 from lucidet.structures.rotated_boxes import pairwise_iou as pairwise_iou_rotated

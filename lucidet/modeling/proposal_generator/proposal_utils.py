@@ -30,20 +30,6 @@ from lucidet.utils.probe import probe_images
 GROUND_TRUTH_LOGIT = math.log((1.0 - 1e-10) / 1e-10)
 
 
-def top_candidates(logits: Sequence[Tensor], pre_nms_topk: int) -> list[tuple[Tensor, Tensor]]:
-    """Return each level's highest logits and where they stand, highest first.
-
-    Args:
-        logits: per level (N, R_l).
-        pre_nms_topk: at most so many of each level and image.
-
-    Returns:
-        Per level ``(values (N, k_l), index into R_l (N, k_l))``.
-    """
-    top = [level.topk(min(pre_nms_topk, level.shape[1]), dim=1) for level in logits]
-    return [(level.values, level.indices) for level in top]
-
-
 def find_top_rpn_proposals(
     proposals: Sequence[Tensor],
     pred_objectness_logits: Sequence[Tensor],
@@ -73,7 +59,7 @@ def find_top_rpn_proposals(
     Raises:
         FloatingPointError: `training`, and a candidate is NaN or infinite.
     """
-    top = top_candidates(pred_objectness_logits, pre_nms_topk)
+    top = [level.topk(min(pre_nms_topk, level.shape[1]), dim=1) for level in pred_objectness_logits]
     boxes = [
         level.gather(1, index[..., None].expand(-1, -1, 4))
         for level, (_, index) in zip(proposals, top, strict=True)

@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lucidet.config import CfgNode, configurable
-from lucidet.layers import ShapeSpec, cat
+from lucidet.layers import ShapeSpec
 from lucidet.modeling.anchor_generator import DefaultAnchorGenerator, build_anchor_generator
 from lucidet.modeling.assigners import assign_batch
 from lucidet.modeling.box_regression import Box2BoxTransform, _dense_box_regression_loss
 from lucidet.modeling.losses import weighted
 from lucidet.modeling.matcher import Matcher
 from lucidet.modeling.proposal_generator.build import PROPOSAL_GENERATOR_REGISTRY
-from lucidet.modeling.proposal_generator.proposal_utils import keep_best, top_candidates
+from lucidet.modeling.proposal_generator.proposal_utils import keep_best
 from lucidet.modeling.proposal_generator.rpn_head import (
     RPN_HEAD_REGISTRY,
     StandardRPNHead,
@@ -110,6 +110,8 @@ class RPN(nn.Module):
         self.normalize_by_sampled = normalize_by_sampled
         self.rank_probabilities = rank_probabilities
         self.metrics: dict[str, Tensor] = {}
+        # a subclass' method takes one image, as in detectron2
+        self._subsamples_each_image = is_overridden(self, RPN, "_subsample_labels")
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
@@ -209,7 +211,7 @@ class RPN(nn.Module):
                 "anchors": anchors,
             },
         )
-        if is_overridden(self, RPN, "_subsample_labels"):  # for one image, as in detectron2
+        if self._subsamples_each_image:
             labels = torch.stack([self._subsample_labels(own) for own in labels])
         else:
             labels = self._subsample_labels(labels)
@@ -254,11 +256,11 @@ class RPN(nn.Module):
             "rpn/num_pos_anchors": positive.sum() / num_images,
             "rpn/num_neg_anchors": (labels == 0).sum() / num_images,
         }
-        logits = cat(pred_objectness_logits, dim=1).float()
+        logits = torch.cat(pred_objectness_logits, dim=1).float()
         normalizer: int | Tensor = self.batch_size_per_image * num_images
         if self.normalize_by_sampled:
             normalizer = (labels >= 0).sum().clamp(min=1)
-        logits = cat(pred_objectness_logits, dim=1).float()
+        logits = torch.cat(pred_objectness_logits, dim=1).float()
         # weights of 0 and 1 instead of an index: the CPU need not wait for its length
         classification = F.binary_cross_entropy_with_logits(
             logits, positive.float(), weight=(labels >= 0).float(), reduction="sum"
@@ -299,14 +301,19 @@ class RPN(nn.Module):
         Returns:
             Per image, Instances with `proposal_boxes` and `objectness_logits`, highest first.
         """
-        top = top_candidates(pred_objectness_logits, self.pre_nms_topk[self.training])
-        top_anchors, top_deltas = [], []
-        for level, deltas, (_, index) in zip(anchors, pred_anchor_deltas, top, strict=True):
+        top_logits, top_anchors, top_deltas = [], [], []
+        for level, logits, deltas in zip(
+            anchors, pred_objectness_logits, pred_anchor_deltas, strict=True
+        ):
+            values, index = logits.topk(
+                min(self.pre_nms_topk[self.training], logits.shape[1]), dim=1
+            )
+            top_logits.append(values)
             top_anchors.append(level[index.flatten()])  # (N * k_l, B)
             top_deltas.append(deltas.gather(1, index[..., None].expand(-1, -1, deltas.shape[2])))
         return keep_best(
             self._decode_proposals(top_anchors, top_deltas),
-            [values for values, _ in top],
+            top_logits,
             image_sizes,
             self.nms_thresh,
             self.post_nms_topk[self.training],

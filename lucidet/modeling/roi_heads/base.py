@@ -98,6 +98,7 @@ class ROIHeads(nn.Module):
         self.proposal_matcher = proposal_matcher
         self.proposal_append_gt = proposal_append_gt
         self.metrics: dict[str, Tensor] = {}
+        self._samples_each_image = is_overridden(self, ROIHeads, "_sample_proposals")
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -178,9 +179,11 @@ class ROIHeads(nn.Module):
             return []
         if self.proposal_append_gt:
             proposals = add_ground_truth_to_proposals(targets, proposals)
-        candidates, gt = PaddedInstances.of(proposals), pad_fields(targets, "gt_")
+        views = PaddedInstances.untouched(proposals)
+        candidates = PaddedInstances.padded(proposals) if views is None else views
+        gt = pad_fields(targets, "gt_")
         found = self._match(self.proposal_matcher, candidates, targets)  # (N, R)
-        if is_overridden(self, ROIHeads, "_sample_proposals"):
+        if self._samples_each_image:
             indices, classes, count = self._sample_each_image(candidates, found, targets)
         else:
             indices, classes, count = self._sample_batch(
@@ -209,16 +212,18 @@ class ROIHeads(nn.Module):
             if len(truth) == 0:  # only background, which is not matched to anything
                 for name in gt.keys() & fields.keys() - {"gt_classes"}:
                     own.remove(name)
-        if PaddedInstances.untouched(proposals) is None:
+        # fields that can't be padded follow the sampled rows image by image
+        if views is None:
             set_other_fields(sampled, proposals, indices, candidates.fields)
-        set_other_fields(sampled, targets, matched, gt, "gt_")
+        if any(name.startswith("gt_") and name not in gt for name in targets[0].get_fields()):
+            set_other_fields(sampled, targets, matched, gt, "gt_")
         return sampled
 
     def _match(
         self, matcher: Matcher, candidates: PaddedInstances, targets: Sequence[Instances]
     ) -> Assignment:
         """Return which ground-truth box each proposal overlaps most, (N, R) each, and show it."""
-        proposals = candidates.boxes("proposal_boxes")
+        proposals = PaddedBoxes(candidates.fields["proposal_boxes"], candidates.valid)
         gt_boxes = PaddedBoxes.from_boxes([own.gt_boxes for own in targets])
         found = assign_batch(matcher, proposals, gt_boxes)
 
@@ -255,7 +260,7 @@ class ROIHeads(nn.Module):
         On a GPU each image then has the largest number, filled up with boxes of NaN, which give no
         detection.
         """
-        batch = None if self.training else PaddedInstances.untouched(proposals)
+        batch = PaddedInstances.untouched(proposals)
         if batch is None or batch.count.device.type == "cpu":
             return proposals
         predictor = self.box_predictor
@@ -286,7 +291,9 @@ class ROIHeads(nn.Module):
             At test, per image: Instances with `pred_boxes`, `scores`, `pred_classes`.
         """
         if self.training:
-            proposals = self.label_and_sample_proposals(proposals, self._targets_needed(targets))
+            if targets is None:
+                raise ValueError("ROI heads need targets to train; call model.eval() to infer")
+            proposals = self.label_and_sample_proposals(proposals, targets)
             losses: Any = self._forward_box(features, proposals)
             return proposals, losses
         detections: Any = self._forward_box(features, proposals)

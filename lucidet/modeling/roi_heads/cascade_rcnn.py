@@ -163,7 +163,8 @@ class CascadeROIHeads(StandardROIHeads):
         targets: list[Instances] | None = None,
     ) -> dict[str, Tensor] | list[Instances]:
         """Return the losses of all stages at training, per image the detections at test."""
-        proposals = self._without_wait(proposals)
+        if not self.training:
+            proposals = self._without_wait(proposals)
         maps = [features[name] for name in self.box_in_features]
         image_sizes = [p.image_size for p in proposals]
         losses: dict[str, Tensor] = {}
@@ -219,7 +220,7 @@ class CascadeROIHeads(StandardROIHeads):
         """
         if not proposals:
             return []
-        candidates = PaddedInstances.of(proposals)
+        candidates = PaddedInstances.untouched(proposals) or PaddedInstances.padded(proposals)
         found = self._match(self.proposal_matchers[stage], candidates, targets)  # (N, R)
         matched, classes = found.labels == 1, torch.full_like(found.matched_idxs, self.num_classes)
         fields = dict(candidates.fields)

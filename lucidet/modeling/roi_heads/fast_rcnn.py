@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lucidet._absent import absent
 from lucidet.config import CfgNode, configurable
-from lucidet.layers import ShapeSpec, cat, cross_entropy, nms_padded
+from lucidet.layers import ShapeSpec, nms_padded
 from lucidet.modeling.box_regression import Box2BoxTransform, masked_box_loss_sum
 from lucidet.modeling.losses import weighted
 from lucidet.structures import (
@@ -250,28 +250,26 @@ class FastRCNNOutputLayers(nn.Module):
                 image has no object.
         """
         scores, deltas = predictions
-        gt_classes = _cat_or_empty([p.gt_classes for p in proposals], scores.new_empty(0).long())
+        none, no_box = scores.new_empty(0).long(), deltas.new_empty((0, 4))
+        gt_classes = torch.cat([p.gt_classes for p in proposals] or [none])
         self.metrics = classification_metrics(scores, gt_classes)
-        no_box = deltas.new_empty((0, len(self.box2box_transform.weights)))
-        proposal_boxes = _cat_or_empty([p.proposal_boxes.tensor for p in proposals], no_box)
-        # an image without objects has background only: any box will do, it is never used
-        gt_boxes = _cat_or_empty(
-            [(p.gt_boxes if p.has("gt_boxes") else p.proposal_boxes).tensor for p in proposals],
-            no_box,
+        proposal_boxes = torch.cat([p.proposal_boxes.tensor for p in proposals] or [no_box])
+        # an image without ground truth has background only: any box will do, it is never used
+        gt_boxes = torch.cat(
+            [(p.gt_boxes if p.has("gt_boxes") else p.proposal_boxes).tensor for p in proposals]
+            or [no_box]
         )
-        if self.use_sigmoid_ce:
-            loss_cls = self.sigmoid_cross_entropy_loss(scores, gt_classes)
-        else:
-            loss_cls = cross_entropy(scores, gt_classes, reduction="mean")
-        losses = {
-            "loss_cls": loss_cls,
-            "loss_box_reg": self.box_reg_loss(proposal_boxes, gt_boxes, deltas, gt_classes),
-        }
         normalizer = max(len(gt_classes), 1)
+        if self.use_sigmoid_ce:
+            loss_cls = self.sigmoid_cross_entropy_loss(scores, gt_classes) * normalizer
+        else:
+            loss_cls = F.cross_entropy(scores, gt_classes, reduction="sum")
+        loss_box = self.box_reg_loss(proposal_boxes, gt_boxes, deltas, gt_classes) * normalizer
+        sums = {"loss_cls": loss_cls, "loss_box_reg": loss_box}
         return weighted(
             {
-                name: (mean * normalizer, normalizer, self.loss_weight.get(name, 1.0))
-                for name, mean in losses.items()
+                name: (total, normalizer, self.loss_weight.get(name, 1.0))
+                for name, total in sums.items()
             }
         )
 
@@ -361,7 +359,7 @@ class FastRCNNOutputLayers(nn.Module):
         if not proposals:
             return ()
         _, deltas = predictions
-        boxes = cat([p.proposal_boxes.tensor for p in proposals])
+        boxes = torch.cat([p.proposal_boxes.tensor for p in proposals])
         return self.box2box_transform.apply_deltas(deltas, boxes).split([len(p) for p in proposals])
 
     def predict_probs(
@@ -401,7 +399,3 @@ def classification_metrics(
 FastRCNNOutputs = absent("FastRCNNOutputs")
 #: detectron2's name, for `losses` written for it; returns the numbers instead of storing them
 _log_classification_stats = classification_metrics
-
-
-def _cat_or_empty(tensors: list[Tensor], empty: Tensor) -> Tensor:
-    return cat(tensors) if tensors else empty

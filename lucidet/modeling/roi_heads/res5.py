@@ -124,7 +124,8 @@ class Res5ROIHeads(ROIHeads):
         self, features: dict[str, Tensor], proposals: list[Instances]
     ) -> dict[str, Tensor] | list[Instances]:
         """See :meth:`ROIHeads._forward_box`."""
-        proposals = self._without_wait(proposals)
+        if not self.training:
+            proposals = self._without_wait(proposals)
         box_features = self._shared_roi_transform(
             [features[name] for name in self.in_features], [p.proposal_boxes for p in proposals]
         )

@@ -132,7 +132,8 @@ class StandardROIHeads(ROIHeads):
         self, features: dict[str, Tensor], proposals: list[Instances]
     ) -> dict[str, Tensor] | list[Instances]:
         """See :meth:`ROIHeads._forward_box`."""
-        proposals = self._without_wait(proposals)
+        if not self.training:
+            proposals = self._without_wait(proposals)
         box_features = self.box_pooler(
             [features[name] for name in self.box_in_features],
             [p.proposal_boxes for p in proposals],

@@ -1,6 +1,10 @@
-"""The Instances of a whole batch in padded tensors, and each image's as views of them."""
+"""The boxes, and all other fields of Instances, of a whole batch in one tensor each.
 
-# N images, P rows of an image, those that hold nothing included
+Images have different numbers of boxes. Padding them once to the largest number lets every later
+step (assignment, sampling, matching, losses) run once for all images.
+"""
+
+# N images, M boxes of the image that has most, P rows of an image with those that hold nothing
 
 from __future__ import annotations
 
@@ -14,9 +18,110 @@ from torch import Tensor
 
 from lucidet.structures.boxes import Boxes
 from lucidet.structures.instances import Instances
-from lucidet.structures.padded_boxes import PaddedBoxes, pad_rows, tensor_on
 
-__all__ = ["PaddedInstances", "RowsOfImages", "pad_fields", "set_other_fields"]
+__all__ = [
+    "PaddedBoxes",
+    "PaddedInstances",
+    "RowsOfImages",
+    "clip_padded",
+    "pad_fields",
+    "pad_rows",
+    "set_other_fields",
+    "take_rows",
+    "tensor_on",
+]
+
+
+def tensor_on(values: Sequence[object], device: torch.device) -> Tensor:
+    """Return numbers as a tensor on a device, without a wait: ``new_tensor`` would wait."""
+    return torch.tensor(values).to(device, non_blocking=True)
+
+
+def clip_padded(boxes: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Tensor:
+    """Return boxes (N, K, 4) with every corner moved into its image, 0 <= x <= width.
+
+    Args:
+        boxes: XYXY pixels, finite.
+        image_sizes: (height, width) of each image.
+
+    >>> clip_padded(torch.tensor([[[-5.0, 1, 30, 9]]]), [(8, 20)]).tolist()
+    [[[0.0, 1.0, 20.0, 8.0]]]
+    """
+    limits = [[[width, height, width, height]] for height, width in image_sizes]
+    upper = torch.tensor(limits, dtype=boxes.dtype).to(boxes.device, non_blocking=True)
+    return torch.minimum(boxes.clamp(min=0), upper)
+
+
+def pad_rows(rows: Sequence[Tensor]) -> Tensor:
+    """Return tensors (m_i, ...) as one (N, M, ...), zeros after each tensor's own rows.
+
+    The number of device operators does not depend on N.
+
+    >>> pad_rows([torch.tensor([1, 2]), torch.tensor([3])]).tolist()
+    [[1, 2], [3, 0]]
+    """
+    counts = [len(tensor) for tensor in rows]
+    longest, total = max(counts), sum(counts)
+    if total == longest * len(rows):
+        return torch.stack(list(rows))
+    index = torch.full((len(rows), longest), total)  # on the host; `total` is the row of zeros
+    start = 0
+    for image, count in enumerate(counts):
+        index[image, :count] = torch.arange(start, start + count)
+        start += count
+    flat = torch.cat([*rows, rows[0].new_zeros((1, *rows[0].shape[1:]))])
+    return flat[index.to(flat.device, non_blocking=True)]
+
+
+def take_rows(padded: Tensor, index: Tensor) -> Tensor:
+    """Return (N, R, ...): of each image's rows (N, M, ...) those at `index` (N, R); 0 if M is 0.
+
+    >>> take_rows(torch.tensor([[7, 8], [5, 6]]), torch.tensor([[1, 1, 0], [0, 0, 1]])).tolist()
+    [[8, 8, 7], [5, 5, 6]]
+    """
+    num_images, num_rows = padded.shape[:2]
+    if num_rows == 0:
+        return padded.new_zeros((*index.shape, *padded.shape[2:]))
+    first = torch.arange(0, num_images * num_rows, num_rows, device=index.device)[:, None]
+    return padded.flatten(0, 1)[index + first]
+
+
+@dataclass(frozen=True)
+class PaddedBoxes:
+    """Boxes of N images, padded to the largest number of boxes.
+
+    Attributes:
+        tensor: (N, M, 4) XYXY pixels; zeros in padded places.
+        valid: (N, M) bool; False in padded places.
+        counts: boxes of each image, where the host knows them.
+    """
+
+    tensor: Tensor
+    valid: Tensor
+    counts: tuple[int, ...] | None = None
+
+    @classmethod
+    def from_boxes(cls, boxes: Sequence[Boxes]) -> PaddedBoxes:
+        """Return the boxes of each image (Boxes with m_i rows) padded.
+
+        >>> padded = PaddedBoxes.from_boxes([Boxes([[0, 0, 2, 2]]), Boxes(torch.zeros(0, 4))])
+        >>> padded.tensor.shape, padded.valid.tolist()
+        (torch.Size([2, 1, 4]), [[True], [False]])
+        """
+        tensor = pad_rows([own.tensor for own in boxes])
+        counts = tuple(len(own) for own in boxes)
+        lengths = torch.tensor(counts).to(tensor.device, non_blocking=True)
+        valid = torch.arange(tensor.shape[1], device=tensor.device) < lengths[:, None]
+        return cls(tensor, valid, counts)
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.tensor)
+
+    def image(self, index: int) -> Boxes:
+        """Return the boxes of one image, a view; without `counts` the CPU waits for the GPU."""
+        count = int(self.valid[index].sum()) if self.counts is None else self.counts[index]
+        return Boxes(self.tensor[index, :count])
 
 
 def pad_fields(instances: Sequence[Instances], prefix: str = "") -> dict[str, Tensor]:
@@ -81,22 +186,16 @@ class PaddedInstances:
 
         Where somebody did, they may have been changed: None, as for all other Instances.
         """
-        first = instances[0] if instances else None
-        if isinstance(first, _ViewOfBatch) and all(
-            isinstance(own, _ViewOfBatch) and own.is_untouched(first, image)
-            for image, own in enumerate(instances)
-        ):
-            return first.batch
-        return None
+        views = [own for own in instances if isinstance(own, _ViewOfBatch) and own._cut is None]
+        if len(views) < len(instances) or not views:
+            return None
+        batch = views[0]._batch
+        same = [own._image for own in views if own._batch is batch] == list(range(len(instances)))
+        return batch if same else None
 
     @classmethod
-    def of(cls, instances: Sequence[Instances]) -> PaddedInstances:
-        """Return the batch that `instances` are views of, or pad them: tensors and Boxes.
-
-        Fields of other types are left out.
-        """
-        if (batch := cls.untouched(instances)) is not None:
-            return batch
+    def padded(cls, instances: Sequence[Instances]) -> PaddedInstances:
+        """Return the tensors and Boxes of `instances`; fields of other types are left out."""
         fields = pad_fields(instances)
         lengths = [len(own) for own in instances]
         device = next(iter(fields.values())).device
@@ -113,22 +212,9 @@ class PaddedInstances:
         rows = next(iter(self.fields.values())).shape[1]
         return torch.arange(rows, device=self.count.device) < self.count[:, None]
 
-    def boxes(self, name: str) -> PaddedBoxes:
-        """Return a field of boxes."""
-        return PaddedBoxes(self.fields[name], self.valid)
-
     def split(self) -> list[Instances]:
         """Return each image's Instances; the CPU waits when the first field is looked at."""
         return [_ViewOfBatch(self, image) for image in range(len(self.image_sizes))]
-
-    def rows(self, image: int) -> dict[str, Any]:
-        """Return one image's fields, as views."""
-        length = self.lengths[image]
-        own = {name: values[image, :length] for name, values in self.fields.items()}
-        return {
-            name: Boxes(values) if name.endswith("boxes") else values
-            for name, values in own.items()
-        }
 
     def with_all_rows(self, name: str) -> list[Instances]:
         """Return a field of boxes with P rows for each image, so that the CPU need not wait.
@@ -154,17 +240,10 @@ class _ViewOfBatch(Instances):
     @property
     def _fields(self) -> dict[str, Any]:  # type: ignore[override]
         if self._cut is None:
-            self._cut = self._batch.rows(self._image)
+            length = self._batch.lengths[self._image]
+            own = {n: values[self._image, :length] for n, values in self._batch.fields.items()}
+            self._cut = {n: Boxes(v) if n.endswith("boxes") else v for n, v in own.items()}
         return self._cut
-
-    @property
-    def batch(self) -> PaddedInstances:
-        """The batch that this is a view of."""
-        return self._batch
-
-    def is_untouched(self, first: _ViewOfBatch, image: int) -> bool:
-        """Return whether this is the given image of the same batch, and its fields are as cut."""
-        return self._batch is first._batch and self._image == image and self._cut is None
 
     def __reduce__(self) -> Any:  # a copy, or what another process gets, is not tied to the batch
         return _restored, (self._image_size, dict(self._fields))
