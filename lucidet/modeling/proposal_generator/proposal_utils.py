@@ -115,7 +115,7 @@ def keep_best(
         "proposal_boxes": take_rows(clipped, keep),
         "objectness_logits": all_logits.gather(1, keep),
     }
-    proposals = PaddedInstances(image_sizes, found, count).split()
+    batch = PaddedInstances(image_sizes, found, count)
 
     def decoded(image: int) -> dict[str, Any]:
         return {"boxes": Boxes(all_boxes[image]), "logits": all_logits[image], "levels": levels}
@@ -126,15 +126,16 @@ def keep_best(
         return {**own, "levels": levels[rows]}
 
     def kept(image: int) -> dict[str, Any]:
-        own = proposals[image]
+        own = slice(batch.lengths[image])
         rank = valid[image].cumsum(0) - 1  # of each candidate among the valid ones
-        shown = {"boxes": own.proposal_boxes.tensor, "logits": own.objectness_logits}
-        return {**shown, "keep": rank[keep[image, : len(own)]]}
+        shown = {"boxes": found["proposal_boxes"], "logits": found["objectness_logits"]}
+        shown = {name: values[image, own] for name, values in shown.items()}
+        return {**shown, "keep": rank[keep[image, own]]}
 
     probe_images("rpn.decode", len(keep), decoded)
     probe_images("rpn.candidates", len(keep), candidates)
     probe_images("rpn.proposals", len(keep), kept)
-    return proposals
+    return batch.split()
 
 
 def add_ground_truth_to_proposals(
