@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from inspect import getattr_static
 from typing import Any
 
 from lucidet.config import get_cfg
@@ -131,6 +132,23 @@ def check_classes_of_test_data(cfg: Any, name: str) -> None:
     if count > len(names):
         raise ValueError(f"{problem}; {repair}")
     logger.warning("%s, and the others won't be found; %s", problem, repair)
+
+
+def check_before_model(cfg: Any, trainer: type, base: type) -> None:
+    """Look at schedule and datasets, before the model takes its time and memory.
+
+    Args:
+        trainer: class that trains; where its evaluation is not that of `base`, test data are not
+            looked at.
+
+    Raises:
+        ValueError: see `check_schedule`, `connect_datasets` and `check_test_datasets`.
+    """
+    check_schedule(cfg)
+    connect_datasets(cfg)
+    names = ("test", "build_test_loader", "build_evaluator")
+    if all(getattr_static(trainer, name) is getattr_static(base, name) for name in names):
+        check_test_datasets(cfg)
 
 
 def check_test_datasets(cfg: Any) -> None:

@@ -12,7 +12,6 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from inspect import getattr_static
 from typing import Any
 
 import torch
@@ -31,10 +30,9 @@ from lucidet.data.detection_utils import build_augmentation
 from lucidet.engine import hooks
 from lucidet.engine.acceleration import faster_parts, wants_channels_last
 from lucidet.engine.checks import (
+    check_before_model,
     check_classes_of_test_data,
     check_classes_of_training_data,
-    check_schedule,
-    check_test_datasets,
     connect_datasets,
     report_unread_keys,
 )
@@ -116,10 +114,7 @@ class DefaultTrainer(TrainerBase):
         self.cfg = cfg = with_seed(scaled)
 
         # what needs no training is checked before the model takes its time and memory
-        check_schedule(cfg)
-        connect_datasets(cfg)
-        if not _overrides(type(self), "test", "build_test_loader", "build_evaluator"):
-            check_test_datasets(cfg)
+        check_before_model(cfg, type(self), DefaultTrainer)
         data_loader = self.build_train_loader(for_one_batch(cfg))
         check_classes_of_training_data(cfg)  # class names are known once the annotations are read
         model = self.build_model(cfg)
@@ -446,8 +441,3 @@ class DefaultTrainer(TrainerBase):
             num_workers: processes of this run.
         """
         return scale_to_processes(cfg, num_workers)
-
-
-def _overrides(cls: type, *names: str) -> bool:
-    """Whether a subclass of `DefaultTrainer` has a method of its own for any of the names."""
-    return any(getattr_static(cls, n) is not getattr_static(DefaultTrainer, n) for n in names)
