@@ -126,10 +126,18 @@ def _read(item: Item, split: str) -> Reading:
     return reading
 
 
+@lru_cache(maxsize=64)
+def _divided(item: Item) -> tuple[dict[str, Reading], Path | None]:
+    layout = _layout(item)
+    whole = _read(item, next(iter(layout.splits)))
+    _refuse_empty(whole, item.text)
+    return divided(whole, layout.path, base_name([item]))
+
+
 def forget() -> None:
     """Read files again at the next use: they may have changed."""
-    _layout.cache_clear()
-    _read.cache_clear()
+    for function in (_layout, _read, _divided):
+        function.cache_clear()
 
 
 def part_of(item: Item, role: str, divide: bool) -> Part:
@@ -162,9 +170,7 @@ def part_of(item: Item, role: str, divide: bool) -> Part:
     ):
         reading = _read(item.source, split)
     else:
-        whole = _read(item.source, next(iter(layout.splits)))
-        _refuse_empty(whole, item.text)
-        parts, file = divided(whole, layout.path, base_name([item]))
+        parts, file = _divided(item.source)
         reading = parts[split]
     named = Item(layout.path, layout.kind, item.images, split)
     _refuse_empty(reading, named.text)

@@ -90,24 +90,25 @@ def divided(reading: Reading, root: Path, label: str) -> tuple[dict[str, Reading
         root: the folder or file that the data come from; with it the division is found again.
         label: readable beginning of the file's name.
     """
-    names = [_key(record, root) for record in reading.records]
+    records = list(reading.records)
+    names = [_key(record, root) for record in records]
     classes_of = {
         name: [a["category_id"] for a in record["annotations"]]
-        for name, record in zip(names, reading.records, strict=True)
+        for name, record in zip(names, records, strict=True)
     }
     path = split_file(root, label)
     stored = _stored(path)
     parts = split_images(classes_of, fixed=stored)
     if len(parts) > 1 and set(parts.values()) == {"train"}:  # few images of one class
         parts[max(parts)] = "val"
-    if parts != stored:
-        added = len(parts.keys() - stored.keys())
+    added = len(parts.keys() - stored.keys())
+    if added:
         if stored:
             logger.info("%s: %d new images were assigned to train and val", path, added)
-        _write(path, parts, root)
+        _write(path, {**stored, **parts}, root)
     result = {}
     for part in ("train", "val"):
-        kept = [r for n, r in zip(names, reading.records, strict=True) if parts[n] == part]
+        kept = [r for n, r in zip(names, records, strict=True) if parts[n] == part]
         result[part] = Reading(
             reading.classes, kept, reading.declared, reading.report, reading.id_map
         )
