@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lucidet.checkpoint.checkpointer import unwrap
-from lucidet.engine.hooks import LRScheduler
+from lucidet.engine.hooks import LRScheduler, RandomState
 from lucidet.engine.trainer_base import TrainerBase
 from lucidet.utils import comm
 
@@ -47,9 +47,21 @@ class RunState:
         TrainerBase.load_state_dict(self._trainer, state)
         load_moving_averages(self._trainer.model, state.get("moving_averages", {}))
         self._trainer._last_eval_results = state.get("last_results")
+        self._adopt_seed(state.get("hooks", {}).get(RandomState.__qualname__, {}).get("seed"))
         scaler = getattr(self._trainer._trainer, "grad_scaler", None)
         if scaler and state.get("grad_scaler"):
             scaler.load_state_dict(state["grad_scaler"])
+
+    def _adopt_seed(self, seed: int | None) -> None:
+        """Note the seed that the first run drew in the config, where the user gave none."""
+        cfg = self._trainer.cfg
+        if seed is None or self._trainer._seed_is_set:
+            return
+        frozen = cfg.is_frozen()
+        cfg.defrost()
+        cfg.SEED = seed
+        if frozen:
+            cfg.freeze()
 
 
 def moving_averages(model: nn.Module) -> dict[str, float]:

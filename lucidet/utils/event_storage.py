@@ -60,6 +60,12 @@ class HistoryBuffer:
         self._count += 1
         self._sum += value
 
+    def drop_newest(self) -> None:
+        """Forget the value added last."""
+        value, _ = self._data.pop()
+        self._count -= 1
+        self._sum -= value
+
     def _last(self, window_size: int) -> list[float]:
         window_size = min(window_size, len(self._data))
         return [self._data[-i][0] for i in range(1, window_size + 1)]
@@ -116,6 +122,7 @@ class EventStorage:
         self._smoothing_hints: dict[str, bool] = {}
         self._latest: dict[str, tuple[float, int]] = {}
         self._current_prefix = ""
+        self._restored: dict[str, int] = {}  # name -> iteration of its newest restored value
         self.evaluated_at = -1  # the last iteration with an evaluation
         # what the writers of pictures have not yet taken: (name, data, iteration)
         self._vis_data: list[tuple[str, Any, int]] = []
@@ -150,7 +157,10 @@ class EventStorage:
                 f"now with {smoothing_hint}; keep one of them"
             )
         number = float(value)
-        self._history.setdefault(name, HistoryBuffer()).update(number, at)
+        history = self._history.setdefault(name, HistoryBuffer())
+        if self._restored.pop(name, None) == at:  # measured again, after a resume
+            history.drop_newest()
+        history.update(number, at)
         self._latest[name] = (number, at)
 
     def put_scalars(
@@ -233,6 +243,7 @@ class EventStorage:
                 self._smoothing_hints[name] = bool(saved["smooth"])
                 self._history.setdefault(name, HistoryBuffer()).update(value, at)
                 self._latest[name] = (value, at)
+            self._restored[name] = self._latest[name][1]
 
     def note_evaluation(self) -> None:
         """Ask the writers to write at this iteration, whatever their period."""
