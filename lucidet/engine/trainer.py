@@ -36,6 +36,7 @@ from lucidet.engine.checks import (
     connect_datasets,
     report_unread_keys,
 )
+from lucidet.engine.default_hooks import WRITE_PERIOD, default_hooks
 from lucidet.engine.describing import add_results, description_of_run
 from lucidet.engine.effective_config import (
     amp_precision,
@@ -67,15 +68,12 @@ from lucidet.solver import (
     scale_to_batch,
 )
 from lucidet.utils import comm
-from lucidet.utils.events import EventWriter, ProgressWriter
+from lucidet.utils.events import EventWriter
 from lucidet.utils.logger import setup_logger
 
 __all__ = ["DefaultTrainer"]
 
 logger = logging.getLogger(__name__)
-
-# iterations between two lines of the log; on GPUs losses are read back as often
-WRITE_PERIOD = 20
 
 
 class DefaultTrainer(TrainerBase):
@@ -258,64 +256,7 @@ class DefaultTrainer(TrainerBase):
         The checkpoint comes before evaluation, which might fail: a resumed run does again what came
         after its checkpoint in the same iteration. The writers come last.
         """
-        cfg = self.cfg
-        is_main = comm.is_main_process()
-        period, evaluation = cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD
-        keep = cfg.SOLVER.CHECKPOINTS_KEPT or None
-        keeper = hooks.PeriodicCheckpointer(self.checkpointer, period, max_to_keep=keep)
-        seed = cfg.SEED if self._seed_is_set else None
-        models = [self.model, self.ema] if self.ema else [self.model]
-        return [
-            hooks.IterationTimer(),
-            hooks.LRScheduler(),
-            hooks.EMAHook(self.ema, self.model) if self.ema else None,
-            self._precise_bn(seed),
-            hooks.RandomState(cfg.SEED if cfg.SEED >= 0 else None, fixed=self._seed_is_set),
-            hooks.BeforeCheckpoint([period, evaluation], models),
-            hooks.DataPosition(self.data_loader, cfg.SOLVER.IMS_PER_BATCH, seed),
-            keeper if is_main else None,
-            self._validation_loss(),
-            hooks.EvalHook(evaluation, self._evaluate),
-            *self._after_evaluation(),
-            self._progress_bar() if is_main else None,
-            # users insert hooks of theirs before the last one, so that what they measure is written
-            hooks.PeriodicWriter(self.build_writers(), WRITE_PERIOD) if is_main else None,
-        ]
-
-    def _precise_bn(self, seed: int | None) -> HookBase | None:
-        cfg = self.cfg
-        if not cfg.TEST.PRECISE_BN.ENABLED:
-            return None
-        # a loader of its own: the order of the training data must not depend on this
-        return hooks.PreciseBN(
-            cfg.TEST.EVAL_PERIOD,
-            self.model,
-            self.build_train_loader(for_one_batch(cfg)),
-            cfg.TEST.PRECISE_BN.NUM_ITER,
-            seed=seed,
-        )
-
-    def _validation_loss(self) -> HookBase | None:
-        cfg = self.cfg
-        if not cfg.TEST.VAL_LOSS or not cfg.DATASETS.TEST:
-            return None
-        loader = self.build_validation_loader(cfg, list(cfg.DATASETS.TEST))
-        return hooks.ValidationLoss(cfg.TEST.EVAL_PERIOD, self.model, loader)
-
-    def _after_evaluation(self) -> list[HookBase | None]:
-        period = self.cfg.TEST.EVAL_PERIOD
-        best, early = self.cfg.SOLVER.BEST_CHECKPOINT, self.cfg.SOLVER.EARLY_STOPPING
-        found: list[HookBase | None] = []
-        if best.METRIC:
-            found.append(hooks.BestCheckpointer(period, self.checkpointer, best.METRIC, best.MODE))
-        if early.PATIENCE > 0:
-            found.append(hooks.EarlyStopping(period, early.PATIENCE, early.METRIC, early.MODE))
-        return found
-
-    def _progress_bar(self) -> HookBase | None:
-        if not ProgressWriter.available():
-            return None
-        return hooks.PeriodicWriter([ProgressWriter(self.max_iter)], period=1)
+        return default_hooks(self)
 
     def _evaluate(self) -> Mapping[str, Any]:
         with self.weights_for_evaluation():
