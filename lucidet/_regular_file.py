@@ -110,6 +110,6 @@ def _check(status: os.stat_result, path: str | os.PathLike[str], kind: str) -> N
 
 def _too_large(path: str | os.PathLike[str], kind: str, size: int) -> IrregularFileError:
     return IrregularFileError(
-        f"{os.fspath(path)} has {size} bytes; a {kind} file may have at most {limit_of(kind)}. "
+        f"{os.fspath(path)} has {size} bytes; at most {limit_of(kind)} are read of {kind} files. "
         f"Where it is meant to be so large, set {_VARIABLE}={size}"
     )

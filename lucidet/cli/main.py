@@ -63,6 +63,12 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
         help="show the traceback of an error",
     )
     parser.add_argument(
+        "--allow-outside",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="annotation files may name images outside of their image folder",
+    )
+    parser.add_argument(
         "--import",
         metavar="MODULE",
         dest="modules",
@@ -108,6 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(unknown or rest)}")
     if takes_rest:
         args.rest = rest
+    if hasattr(args, "allow_outside"):
+        os.environ["LUCIDET_ALLOW_OUTSIDE"] = "1"
     if args.debug:
         os.environ["LUCIDET_DEBUG"] = "1"  # processes that the command starts see it too
     try:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from lucidet.data import fields
 from lucidet.data.fields import as_box
 
 __all__ = ["EXAMPLES", "BoxReport"]
@@ -62,7 +63,8 @@ class BoxReport:
             annotation_id: for the message.
             shown: the box as it is written, for the message.
         """
-        where = f"annotation {annotation_id} of image {record.get('image_id')}: {shown}"
+        text = shown if isinstance(shown, str) else fields.shown(shown)
+        where = f"annotation {annotation_id} of image {record.get('image_id')}: {text}"
         reason = _fault(corners, record)
         if reason or corners is None:
             self.dropped[reason].append(where)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,9 +24,24 @@ __all__ = [
     "as_size",
     "id_order",
     "is_crowd",
+    "shown",
 ]
 
+_LARGEST = (1 << 63) - 1  # of whole numbers; evaluators keep ids in 64 bits
 _TRUE, _FALSE = ("1", "1.0", "true"), ("0", "0.0", "false")
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+
+
+def shown(value: Any) -> str:
+    """Return a value for a message: short, however long or deep it is.
+
+    >>> shown([[[[[[[[1]]]]]]]]), len(shown("a" * 1000)) < 70
+    ('[[[[[[[...]]]]]]]', True)
+    """
+    return _SHORT.repr(value)
 
 
 def _is_absent(value: Any) -> bool:
@@ -41,15 +57,16 @@ def as_number(value: Any) -> float | int | None:
     >>> as_number("12.5"), as_number(np.int64(3)), as_number(True), as_number("wide")
     (12.5, 3, None, None)
     """
-    if type(value) in (int, float):
+    if type(value) is float or (type(value) is int and -_LARGEST <= value <= _LARGEST):
         return value
     if isinstance(value, (bool, np.bool_)):
         return None
-    if isinstance(value, (int, float, np.number)):
+    if isinstance(value, (float, np.number)):
         return value.item() if isinstance(value, np.generic) else value
     if isinstance(value, str):
         try:
-            return int(value) if re.fullmatch(r"\s*[-+]?\d+\s*", value) else float(value)
+            whole = re.fullmatch(r"\s*[-+]?\d{1,18}\s*", value)
+            return int(value) if whole else float(value)
         except ValueError:
             return None
     if isinstance(value, np.ndarray) and value.ndim == 0:
@@ -81,10 +98,10 @@ def as_flag(value: Any) -> int | None:
     """
     if _is_absent(value):
         return None
-    text = str(value).strip().lower()
+    text = str(value).strip().lower() if not isinstance(value, (list, dict)) else ""
     if text in _TRUE or text in _FALSE:
         return int(text in _TRUE)
-    raise ValueError(f"must be 0 or 1, got {value!r}")
+    raise ValueError(f"must be 0 or 1, got {shown(value)}")
 
 
 def is_crowd(annotation: dict[str, Any]) -> bool:
@@ -111,8 +128,8 @@ def as_size(value: Any) -> int | None:
     if _is_absent(value):
         return None
     number = as_number(value)
-    if number is None or not math.isfinite(number) or number != int(number):
-        raise ValueError(f"must be a whole number of pixels, got {value!r}")
+    if number is None or not abs(number) <= _LARGEST or number != int(number):
+        raise ValueError(f"must be a whole number of pixels, got {shown(value)}")
     return int(number) if number > 0 else None
 
 
@@ -126,7 +143,7 @@ def as_area(value: Any) -> float | int | None:
         return None
     number = as_number(value)
     if number is None or not math.isfinite(number):
-        raise ValueError(f"must be a number of square pixels, got {value!r}")
+        raise ValueError(f"must be a number of square pixels, got {shown(value)}")
     return number if number > 0 else None
 
 
@@ -136,11 +153,11 @@ def as_id(value: Any) -> int | str:
     >>> as_id(np.int64(7)), as_id(7.0), as_id("0007")
     (7, 7, '0007')
     """
-    if type(value) is int or (isinstance(value, str) and value.strip()):
+    if isinstance(value, str) and value.strip():
         return value
     number = None if isinstance(value, str) else as_number(value)
-    if number is None or not math.isfinite(number) or number != int(number):
-        raise ValueError(f"must be a number or text, got {value!r}")
+    if number is None or not abs(number) <= _LARGEST or number != int(number):
+        raise ValueError(f"must be a number or text, got {shown(value)}")
     return int(number)
 
 
@@ -193,6 +210,6 @@ class IdTable:
 def _whole(value: Any) -> int | None:
     """Return the whole number that an id is or spells; None for other ids."""
     number = as_number(value)
-    if number is None or not math.isfinite(number) or number != int(number):
+    if number is None or not abs(number) <= _LARGEST or number != int(number):
         return None
     return int(number)

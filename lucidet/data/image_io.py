@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from lucidet._regular_file import IrregularFileError, open_regular, read_regular
 from lucidet.data.deep_pixels import PixelRangeError, as_8_bit
+from lucidet.data.image_files import open_image
 from lucidet.data.text_files import find_file
 
 YUV_FORMAT = "YUV-BT.601"
@@ -68,11 +70,9 @@ def read_image(file_name: str | os.PathLike[str], format: str | None = None) -> 
 def _read_bytes(path: str) -> bytes:
     try:
         try:
-            with open(path, "rb") as file:
-                data = file.read()
+            data = read_regular(path, "image")
         except FileNotFoundError:
-            with open(find_file("", path), "rb") as file:  # `file://`, %20, backslashes
-                data = file.read()
+            data = read_regular(find_file("", path), "image")  # `file://`, %20, backslashes
     except FileNotFoundError:
         windows = (
             "; it is written with backslashes, as on Windows: write it relative to the image folder"
@@ -83,6 +83,8 @@ def _read_bytes(path: str) -> bytes:
             f"image file {path} does not exist{windows}; check the data set's image folder "
             "(image_root, or LUCIDET_DATASETS for the built-in data sets)"
         ) from None
+    except IrregularFileError as error:  # a pipe, a device, more than a gigabyte
+        raise ValueError(f"image file {error}") from error
     except OSError as error:  # a folder, no rights
         raise OSError(
             f"image file {path} can't be read ({error.strerror}): put the image there and make it "
@@ -121,7 +123,7 @@ def _decode(data: bytes, format: str | None) -> np.ndarray:
 
 
 def _decode_whole(data: bytes, format: str | None) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as image:
+    with open_image(io.BytesIO(data)) as image:
         image.load()
         # asked for after loading: what a decoder has turned itself no longer has the tag
         orientation = _orientation(image)
@@ -153,7 +155,7 @@ def _pixels_only(data: bytes) -> bytes:
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
     """Return (width, height) of an upright image, from the file's head; None if unreadable."""
     try:
-        with Image.open(path) as image:
+        with open_regular(path, "image") as file, open_image(file) as image:
             width, height = image.size
             if image.format == "TIFF":  # some versions of Pillow have turned the size already
                 tags = image.tag_v2  # type: ignore[attr-defined]

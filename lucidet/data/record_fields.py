@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lucidet.data.box_report import EXAMPLES, BoxReport
-from lucidet.data.fields import as_area, as_box, as_flag, as_id, as_number, as_size
+from lucidet.data.fields import as_area, as_box, as_flag, as_id, as_number, as_size, shown
 from lucidet.data.image_io import image_size
 from lucidet.structures import BoxMode
 
@@ -86,7 +86,7 @@ def _checked_record(
     if annotations is None:
         annotations = []
     if not isinstance(annotations, (list, tuple, np.ndarray)):
-        raise ValueError(f"{where}: 'annotations' must be a list, got {annotations!r:.60}")
+        raise ValueError(f"{where}: 'annotations' must be a list, got {shown(annotations)}")
     where = f"{where}, image_id {found['image_id']}"
     kept = []
     for number, annotation in enumerate(annotations):
@@ -99,7 +99,7 @@ def _checked_record(
 
 def _checked_annotation(annotation: Any, where: str) -> dict[str, Any]:
     if not isinstance(annotation, dict):
-        raise ValueError(f"{where}: must be a dict, got {annotation!r:.60}")
+        raise ValueError(f"{where}: must be a dict, got {shown(annotation)}")
     for key in ("bbox", "bbox_mode", "category_id"):
         if key not in annotation:
             raise ValueError(
@@ -116,8 +116,15 @@ def _checked_annotation(annotation: Any, where: str) -> dict[str, Any]:
             )
         key = "category_id"
         category = as_number(found[key])
-        if isinstance(found[key], str) or category is None or category != int(category):
-            raise ValueError(f"must be a whole number, the index of a class, got {found[key]!r}")
+        if (
+            isinstance(found[key], str)
+            or category is None
+            or not abs(category) < 1 << 31
+            or category % 1
+        ):
+            raise ValueError(
+                f"must be a whole number, the index of a class, got {shown(found[key])}"
+            )
         found[key] = int(category)
         for key, meaning in (("iscrowd", as_flag), ("area", as_area)):
             if key in found:
@@ -145,8 +152,8 @@ def _is_usable(
     if isinstance(box, list) and len(box) == 4:
         x, y, a, b = box
         corners = (x, y, a, b) if mode == BoxMode.XYXY_ABS else (x, y, x + a, y + b)
-    shown = f"{written['bbox']} ({mode.name})"
-    return report.usable_corners(corners, record, number, shown)
+    text = f"{shown(written['bbox'])} ({mode.name})"
+    return report.usable_corners(corners, record, number, text)
 
 
 def _report_sizes(

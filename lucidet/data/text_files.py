@@ -5,8 +5,9 @@ from __future__ import annotations
 import codecs
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from lucidet._regular_file import open_regular, read_regular
 
 #: of files that are taken for images where a folder is searched
 IMAGE_SUFFIXES = (
@@ -18,12 +19,15 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "decode",
     "find_file",
+    "find_inside",
     "is_image",
+    "is_inside",
     "name_forms",
     "read_lines",
     "read_text",
 ]
 
+_HEAD = 64  # bytes
 # the longer marks first: UTF-32's begins with UTF-16's
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -52,9 +56,18 @@ def decode(data: bytes, path: str | os.PathLike[str]) -> str:
         ) from error
 
 
-def read_text(path: str | os.PathLike[str]) -> str:
-    """Return a text file's content, whatever its encoding; see :func:`decode`."""
-    return decode(Path(path).read_bytes(), path)
+def read_text(path: str | os.PathLike[str], kind: str = "text") -> str:
+    """Return a regular text file's content, whatever its encoding; see :func:`decode`.
+
+    Args:
+        path: of the file.
+        kind: of `lucidet._regular_file.LIMITS`: how large it may be.
+    """
+    with open_regular(path, kind) as file:
+        head = file.read(_HEAD)
+        if head and not head.strip(b"\0"):  # a file that was reserved and never written
+            raise ValueError(f"{path} holds zero bytes and no text: fetch or write it again")
+    return decode(read_regular(path, kind), path)
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
@@ -103,6 +116,43 @@ def find_file(root: str | os.PathLike[str], name: str) -> str:
     if "\\" not in name and "%" not in name and ":" not in name and "?d=" not in name:
         return literal  # no other form; most names, and nothing is looked up on the disk
     return next((path for path in _paths(root, name) if os.path.isfile(path)), literal)
+
+
+def find_inside(root: str | os.PathLike[str], name: str) -> str:
+    """Return the path of a file that an annotation names, as `find_file`, below `root` only.
+
+    An annotation file of somebody else could name any picture of this machine, and its content
+    would end up in drawings and models. ``LUCIDET_ALLOW_OUTSIDE=1`` (``--allow-outside``) allows
+    it, and so does `root` "": the caller says that the names are whole paths, as those of
+    `convert_to_coco_json` are. Links below `root` are followed.
+
+    Raises:
+        ValueError: the name is absolute or climbs, and leads out of `root`.
+    """
+    path = find_file(root, name)
+    allowed = not os.fspath(root) or os.environ.get("LUCIDET_ALLOW_OUTSIDE", "0") not in ("", "0")
+    if not allowed and not is_inside(root, path):
+        raise ValueError(
+            f"{name!r:.200} is outside of the image folder {os.fspath(root)!r} and refused; name "
+            "the folder that all images are below, or allow it with --allow-outside "
+            "(LUCIDET_ALLOW_OUTSIDE=1) if you trust the file"
+        )
+    return path
+
+
+def is_inside(root: str | os.PathLike[str], path: str) -> bool:
+    """Whether a path, its ``..`` resolved, is below a folder.
+
+    >>> is_inside("/data", "/data/x/../a.jpg"), is_inside("/data", "/data/../b.jpg")
+    (True, False)
+    >>> is_inside(".", "a.jpg"), is_inside(".", "/a.jpg"), is_inside("/", "/a.jpg")
+    (True, False, True)
+    """
+    folder = os.path.normpath(root)
+    found = os.path.normpath(path)
+    if folder == ".":
+        return not os.path.isabs(found) and found.split(os.sep)[0] != os.pardir
+    return found.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def _paths(root: str | os.PathLike[str], name: str) -> Iterator[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+from lucidet._regular_file import open_regular, read_regular
 from lucidet.data.text_files import decode
 
 __all__ = ["read_xml", "root_tag"]
@@ -14,6 +16,9 @@ _ENCODING = re.compile(rb"""^\s*<\?xml[^>]*encoding\s*=\s*["']([A-Za-z0-9_.-]+)[
 _TAG = re.compile(r"<([A-Za-z_][\w.-]*)")
 _BEFORE_ROOT = re.compile(r"<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^>]*>", re.DOTALL)
 _HEAD = 4096  # bytes
+_MAX_TAGS = 5_000_000  # each takes 100 bytes of memory
+#: codecs of Python that decode single names or escapes, slowly
+_NO_FILE_ENCODINGS = ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined")
 
 
 def read_xml(path: Path) -> ElementTree.Element:
@@ -23,16 +28,18 @@ def read_xml(path: Path) -> ElementTree.Element:
         FileNotFoundError: there is no such file.
         ValueError: broken XML, text in another encoding than it says, or entities.
     """
-    text = _text(path.read_bytes(), path)
+    text = _text(read_regular(path, "XML"), path)
     if "<!ENTITY" in text:
         raise ValueError(
             f"{path} defines XML entities, which annotations do not need and which can stand for "
             "other files: refused. Remove the <!ENTITY ...> lines"
         )
+    if text.count("<") > _MAX_TAGS:
+        raise ValueError(f"annotation file {path} has more than {_MAX_TAGS} tags: split it")
     try:
         # as text, whatever encoding its declaration names: that has been done
         return ElementTree.fromstring(text.lstrip("\ufeff \t\r\n"))
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, ValueError) as error:
         raise ValueError(
             f"annotation file {path} is not valid XML, or not a complete XML file: {error}; "
             "write it again"
@@ -48,8 +55,10 @@ def _text(data: bytes, path: Path) -> str:
     if name.lower().startswith(("utf-16", "utf16", "utf-32", "ucs")):
         return decode(data, path)  # the declaration is wrong: its own bytes are not so
     try:
+        if codecs.lookup(name).name.replace("_", "-") in _NO_FILE_ENCODINGS:
+            raise LookupError("it is no encoding of files")
         return data.decode(name)
-    except (LookupError, UnicodeDecodeError) as error:
+    except (LookupError, ValueError) as error:
         raise ValueError(
             f"{path} says that its encoding is {name!r}, but can't be read so ({error}); save it "
             "as UTF-8"
@@ -58,7 +67,7 @@ def _text(data: bytes, path: Path) -> str:
 
 def root_tag(path: Path) -> str:
     """Return the name of an XML file's first element, from the file's head; "" if unreadable."""
-    with path.open("rb") as file:
+    with open_regular(path, "XML") as file:
         head = file.read(_HEAD)
     for cut in range(4):  # the head may end within a character
         try:

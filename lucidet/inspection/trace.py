@@ -18,9 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lucidet._regular_file import check_regular, read_regular
 from lucidet.inspection.event import Event, Thinned, snapshot
 from lucidet.utils.probe import watching
 
@@ -188,13 +190,13 @@ def load_trace(path: Any) -> Trace:
     """
     tensor_file, json_file = trace_files(path)
     for file in (tensor_file, json_file):
-        if not file.is_file():
+        if not file.exists():
             raise FileNotFoundError(
                 f"no trace at {path}: {file} is missing; `lucidet inspect ... --out DIR` writes "
                 "trace.safetensors and trace.json into DIR"
             )
     content = _read_content(json_file)
-    tensors = load_file(str(tensor_file))
+    tensors = _read_tensors(tensor_file)
 
     def decode(value: Any) -> Any:
         if isinstance(value, list):
@@ -206,25 +208,49 @@ def load_trace(path: Any) -> Trace:
                 raise ValueError(f"{tensor_file} lacks the tensor {value['$tensor']!r}")
             return tensors[value["$tensor"]]
         if "$thinned" in value:
-            return Thinned(decode(value["$thinned"]), tuple(value["shape"]), value["stats"])
+            rows, shape = decode(value["$thinned"]), [int(n) for n in value["shape"]]
+            if not isinstance(rows, Tensor):
+                raise TypeError("the rows of a thinned tensor are no tensor")
+            return Thinned(rows, tuple(shape), dict(value["stats"]))
         return {k: decode(v) for k, v in value["$dict"].items()}
 
-    events = [
-        Event(event["name"], {k: decode(v) for k, v in event["values"].items()})
-        for event in content["events"]
-    ]
-    return Trace(events, content["context"])
+    try:
+        events = [
+            Event(_text(event["name"]), {k: decode(v) for k, v in event["values"].items()})
+            for event in content["events"]
+        ]
+        return Trace(events, dict(content["context"]))
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{json_file} is no trace as `lucidet inspect` writes it ({type(error).__name__}: "
+            f"{str(error)[:80]}); write it again"
+        ) from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"the name of an event is a {type(value).__name__}")
+    return value
+
+
+def _read_tensors(tensor_file: Path) -> dict[str, Tensor]:
+    check_regular(tensor_file, "weights")
+    try:
+        return load_file(str(tensor_file))
+    except (SafetensorError, OverflowError, ValueError) as error:
+        raise ValueError(f"{tensor_file} is damaged ({error}); write the trace again") from error
 
 
 def _read_content(json_file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(json_file.read_text())
-    except json.JSONDecodeError as error:
+        content = json.loads(read_regular(json_file, "text").decode())
+    except (ValueError, RecursionError) as error:  # also: no text, a number of 5000 digits
         raise ValueError(f"{json_file} is not JSON: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f'{json_file} is no trace: it lacks "format": "{FORMAT}"')
-    if content["version"] != VERSION:
+    if content.get("version") != VERSION:
         raise ValueError(
-            f"{json_file} has version {content['version']}, expected {VERSION}; write it anew"
+            f"{json_file} has version {str(content.get('version'))[:40]}, expected {VERSION}; "
+            "write it again"
         )
     return content

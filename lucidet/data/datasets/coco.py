@@ -18,12 +18,11 @@ from typing import Any
 from lucidet._absent import absent
 from lucidet.data.box_report import BoxReport
 from lucidet.data.catalog import DatasetCatalog, MetadataCatalog
-from lucidet.data.datasets.coco_json import drop_unusable, fill_sizes, read_coco
+from lucidet.data.datasets.coco_json import drop_unusable, fill_sizes, image_path, read_coco
 from lucidet.data.fields import id_order
 from lucidet.data.image_io import image_size
 from lucidet.data.match_classes import match_classes
 from lucidet.data.record_fields import CheckedRecords, check_records
-from lucidet.data.text_files import find_file
 from lucidet.structures import BoxMode
 
 __all__ = [
@@ -108,7 +107,7 @@ def coco_records(
     records = []
     for image in sorted(content["images"], key=lambda entry: id_order(entry["id"])):
         record: dict[str, Any] = {
-            "file_name": find_file(image_root, image["file_name"]),
+            "file_name": image_path(image, image_root, report.file),
             "image_id": image["id"],
         }
         record.update((key, image[key]) for key in ("height", "width") if key in image)

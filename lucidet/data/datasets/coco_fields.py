@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from lucidet.data.box_report import EXAMPLES
-from lucidet.data.fields import IdTable, as_area, as_box, as_flag, as_id, as_size, id_order
+from lucidet.data.fields import IdTable, as_area, as_box, as_flag, as_id, as_size, id_order, shown
 
 __all__ = ["clean_fields"]
 
@@ -67,10 +67,10 @@ def clean_fields(content: dict[str, Any], file: str) -> dict[str, Any]:
 
 def _check_entry(entry: Any, keys: Iterable[str], where: str) -> None:
     if not isinstance(entry, dict):
-        raise ValueError(f"{where} must be an object with {', '.join(keys)}, found {entry!r:.60}")
+        raise ValueError(f"{where} must be an object with {', '.join(keys)}, found {shown(entry)}")
     for key in keys:
         if key not in entry:
-            raise ValueError(f"{where} (id {entry.get('id', 'not given')}) lacks {key!r}")
+            raise ValueError(f"{where} (id {shown(entry.get('id', 'not given'))}) lacks {key!r}")
 
 
 def _clean_entry(entry: dict[str, Any], section: str, number: int, file: str) -> dict[str, Any]:
@@ -97,9 +97,9 @@ def _clean_entry(entry: dict[str, Any], section: str, number: int, file: str) ->
         found[key] = _as_text(found[key], also_numbers=section == "categories")
         return found
     except ValueError as error:
+        where = f"{section}[{number}] (id {shown(entry.get('id', 'not given'))})"
         raise ValueError(
-            f"annotation file {file}: {section}[{number}] (id {entry.get('id', 'not given')}): "
-            f"{key!r} {error}. Correct or remove it"
+            f"annotation file {file}: {where}: {key!r} {error}. Correct or remove it"
         ) from None
 
 
@@ -124,7 +124,7 @@ def _as_text(value: Any, also_numbers: bool) -> str:
         return value.strip() if also_numbers else value
     if also_numbers and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
-    raise ValueError(f"must be text, got {value!r}")
+    raise ValueError(f"must be text, got {shown(value)}")
 
 
 def _merged(
@@ -187,10 +187,10 @@ def _resolve(
     if wrong:
         first = wrong[0]
         every = sorted(known.ids, key=id_order)
-        listed = f"{every[:10]}{' ...' if len(every) > 10 else ''}"
+        listed = f"[{', '.join(map(shown, every[:10]))}]{' ...' if len(every) > 10 else ''}"
         raise ValueError(
-            f"annotation file {file}: annotation {first.get('id', '(no id)')} has {key} "
-            f"{first[key]!r}, which is not among the file's {len(every)} {section} {listed}; "
+            f"annotation file {file}: annotation {shown(first.get('id', '(no id)'))} has {key} "
+            f"{shown(first[key])}, which is not among the file's {len(every)} {section} {listed}; "
             f"{len(wrong)} annotations in all are so. Add it to {section!r} or remove them"
         )
     if rewritten:

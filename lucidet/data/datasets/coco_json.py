@@ -11,7 +11,7 @@ from typing import Any
 from lucidet.data.box_report import EXAMPLES, BoxReport
 from lucidet.data.datasets.coco_fields import clean_fields
 from lucidet.data.image_io import image_size
-from lucidet.data.text_files import find_file, read_text
+from lucidet.data.text_files import find_inside, read_text
 
 __all__ = [
     "EXAMPLES",
@@ -19,6 +19,7 @@ __all__ = [
     "check_coco",
     "drop_unusable",
     "fill_sizes",
+    "image_path",
     "read_coco",
     "read_json",
 ]
@@ -37,12 +38,14 @@ def read_json(json_file: str | os.PathLike[str]) -> Any:
     """
     path = Path(json_file)
     try:
-        text = read_text(path)
+        text = read_text(path, "JSON")
     except FileNotFoundError:
         raise FileNotFoundError(
             f"annotation file {path} does not exist; for the built-in data sets set "
             "LUCIDET_DATASETS to the folder that holds coco/, for your own check json_file"
         ) from None
+    except IsADirectoryError:
+        raise ValueError(f"annotation file {path} is a folder") from None
     except ValueError as error:
         raise ValueError(f"annotation file {error}") from error
     try:
@@ -56,6 +59,12 @@ def read_json(json_file: str | os.PathLike[str]) -> Any:
             f"(character {error.pos} of {len(text)}): {error.msg}; {cause}. "
             "Fetch or write the file again"
         ) from error
+    except RecursionError as error:
+        raise ValueError(
+            f"annotation file {path}: lists or objects are nested too deeply; COCO's have 5 levels"
+        ) from error
+    except ValueError as error:  # a whole number of thousands of digits
+        raise ValueError(f"annotation file {path}: a number that can't be read ({error})") from None
 
 
 def read_coco(json_file: str | os.PathLike[str]) -> dict[str, Any]:
@@ -89,6 +98,20 @@ def check_coco(content: Any, json_file: str) -> dict[str, Any]:
     return clean_fields(content, json_file)
 
 
+def image_path(entry: dict[str, Any], image_root: str | os.PathLike[str], file: str) -> str:
+    """Return the path of an image that a COCO file names.
+
+    Raises:
+        ValueError: it is outside of `image_root`; see `lucidet.data.text_files.find_inside`.
+    """
+    try:
+        return find_inside(image_root, entry["file_name"])
+    except ValueError as error:
+        raise ValueError(
+            f"annotation file {file}: image {entry['id']}: file_name {error}"
+        ) from None
+
+
 def fill_sizes(
     content: dict[str, Any], image_root: str | os.PathLike[str], file: str
 ) -> dict[str, Any]:
@@ -98,7 +121,7 @@ def fill_sizes(
     """
     lacking = [entry for entry in content["images"] if not {"width", "height"} <= entry.keys()]
     for entry in lacking:
-        size = image_size(find_file(image_root, entry["file_name"]))
+        size = image_size(image_path(entry, image_root, file))
         if size is not None:
             entry["width"], entry["height"] = size
     if lacking:

@@ -17,6 +17,7 @@ from lucidet.data.datasets.voc_xml import (
     usable_objects,
 )
 from lucidet.data.record_fields import CheckedRecords
+from lucidet.data.text_files import is_inside
 from lucidet.structures import BoxMode
 
 __all__ = ["CLASS_NAMES", "load_voc_instances", "register_pascal_voc"]
@@ -72,6 +73,11 @@ def _load_image(
     root: Path, name: str, class_ids: dict[str, int], report: BoxReport
 ) -> dict[str, Any]:
     xml_file = root / "Annotations" / f"{name}.xml"
+    if not is_inside(root / "Annotations", os.fspath(xml_file)):
+        raise ValueError(
+            f"the split's list in {root / 'ImageSets' / 'Main'} names {name!r:.200}, which is "
+            "outside of Annotations: refused. Remove the line"
+        )
     try:
         image = read_voc_xml(xml_file)
     except FileNotFoundError:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lucidet._regular_file import open_regular
 from lucidet.data.datasets.coco import coco_records
 from lucidet.data.datasets.coco_json import read_coco
 from lucidet.data.fields import id_order
@@ -22,7 +23,7 @@ _PROBED = 50  # names that decide which folder holds the images
 
 def looks_like_coco(path: Path) -> bool:
     """Whether a JSON file's head has the sections of COCO's layout."""
-    with path.open("rb") as file:
+    with open_regular(path, "JSON") as file:
         head = file.read(1 << 16)
         file.seek(max(0, path.stat().st_size - (1 << 16)))
         text = (head + file.read()).replace(b"\0", b"").decode("latin-1")

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from lucidet._regular_file import open_regular
 from lucidet.data import DatasetCatalog, MetadataCatalog, dataset_names
+from lucidet.data.image_files import open_image
 from lucidet.data.specification import connect
 from lucidet.structures import BoxMode
 
@@ -128,5 +129,5 @@ def _image_size(record: dict[str, Any]) -> tuple[int, int]:
     width, height = record.get("width"), record.get("height")
     if width and height:
         return int(width), int(height)
-    with Image.open(record["file_name"]) as image:
+    with open_regular(record["file_name"], "image") as file, open_image(file) as image:
         return image.size
