@@ -8,8 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from lucidet.data import fields
-from lucidet.data.fields import as_box
+from lucidet.data.fields import as_box, shown
 
 __all__ = ["EXAMPLES", "BoxReport"]
 
@@ -46,7 +45,7 @@ class BoxReport:
         if box is not None and len(box) == 4:
             x, y, w, h = box
             corners = (x, y, x + w, y + h)
-        return self.usable_corners(corners, record, annotation_id, bbox)
+        return self.usable_corners(corners, record, annotation_id, bbox if box else shown(bbox))
 
     def usable_corners(
         self,
@@ -63,8 +62,7 @@ class BoxReport:
             annotation_id: for the message.
             shown: the box as it is written, for the message.
         """
-        text = shown if isinstance(shown, str) else fields.shown(shown)
-        where = f"annotation {annotation_id} of image {record.get('image_id')}: {text}"
+        where = f"annotation {annotation_id} of image {record.get('image_id')}: {shown}"
         reason = _fault(corners, record)
         if reason or corners is None:
             self.dropped[reason].append(where)
