@@ -30,6 +30,7 @@ from lucidet.data.records import (
 from lucidet.data.samplers import (
     InferenceSampler,
     RandomSubsetTrainingSampler,
+    RepeatedSampler,
     RepeatFactorTrainingSampler,
     TrainingSampler,
 )
@@ -277,11 +278,14 @@ def build_detection_train_loader(
     Args:
         dataset: a list of records (then kept in memory that the workers share), or a data set.
         mapper: record -> what the model is fed; None leaves the records.
-        sampler: order of the images; default a TrainingSampler (None for a stream).
+        sampler: order of the images; default a TrainingSampler (None for a stream). One that ends
+            after a pass, as torch's do, is repeated.
         total_batch_size, aspect_ratio_grouping, num_workers, collate_fn, kwargs:
             see :func:`build_batch_data_loader`.
     """
     dataset, sampler = _mapped_and_ordered(dataset, mapper, sampler, TrainingSampler)
+    if sampler is not None and not isinstance(sampler, TrainingSampler):
+        sampler = RepeatedSampler(sampler, kwargs.get("seed"))
     return build_batch_data_loader(
         dataset,
         sampler,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -77,7 +78,7 @@ class DatasetFromList(Dataset):
             self._lst: Sequence[Any] = lst
         else:
             method = serialize if callable(serialize) else _serialize_method
-            self._lst = method(lst)
+            self._lst = _stored(lst, method)
         if isinstance(self._lst, SharedList) and self._lst.nbytes >= 2**20:
             logger.info(
                 "%d records in %.1f MiB of shared memory", len(lst), self._lst.nbytes / 2**20
@@ -88,7 +89,21 @@ class DatasetFromList(Dataset):
 
     def __getitem__(self, index: int) -> Any:
         item = self._lst[index]
-        return copy.deepcopy(item) if self._copy and not self._serialize else item
+        own = self._copy and (not self._serialize or isinstance(self._lst, list))
+        return copy.deepcopy(item) if own else item
+
+
+def _stored(items: Sequence[Any], method: Callable[[Sequence[Any]], Sequence[Any]]) -> Any:
+    """Return the items as `method` stores them; as they are where they can't be serialised."""
+    try:
+        return method(items)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:  # a lambda, an open file
+        logger.warning(
+            "the records can't be serialised (%s) and are not shared between worker processes: "
+            "each has its own copy",
+            error,
+        )
+        return [*items]
 
 
 class MapDataset(Dataset):
@@ -201,6 +216,20 @@ def shard_by_chunks(items: Iterable[int], shard: int, count: int, chunk: int) ->
             yield item
 
 
+def _is_wide(record: dict[str, Any]) -> bool:
+    """Return whether an image is wider than high, by its record or by itself."""
+    width, height = record.get("width"), record.get("height")
+    if width is None or height is None:
+        if "image" not in record:
+            raise ValueError(
+                "a mapped record has neither width and height nor an image, only "
+                f"{sorted(record)}: it can't be grouped by aspect ratio; set "
+                "DATALOADER.ASPECT_RATIO_GROUPING False"
+            )
+        height, width = record["image"].shape[-2:]
+    return bool(width > height)
+
+
 class AspectRatioGroupedDataset(IterableDataset):
     """Batches of images that are all wider than high, or all not: less padding.
 
@@ -223,7 +252,7 @@ class AspectRatioGroupedDataset(IterableDataset):
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
         waiting: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
         for record in self.dataset:
-            wide = record["width"] > record["height"]
+            wide = _is_wide(record)
             waiting[wide].append(record)
             if len(waiting[wide]) == self.batch_size:
                 batch, waiting[wide] = waiting[wide], []

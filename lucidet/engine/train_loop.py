@@ -5,6 +5,7 @@ Names as `detectron2.engine.train_loop`.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -20,7 +21,8 @@ from lucidet.engine.loss_monitor import LossWatch, StepValues
 from lucidet.engine.trainer_base import HookBase, TrainerBase
 from lucidet.solver import check_optimizer_state, load_optimizer_state
 from lucidet.utils import comm
-from lucidet.utils.events import get_event_storage
+from lucidet.utils.events import get_event_storage, has_event_storage
+from lucidet.utils.logger import log_first_n
 
 __all__ = ["AMPTrainer", "HookBase", "SimpleTrainer", "TrainerBase"]
 
@@ -88,7 +90,7 @@ class SimpleTrainer(TrainerBase):
         data_time = 0.0
         for part in range(self.accumulate):
             asked = time.perf_counter()
-            batch = next(self._data_loader_iter)
+            batch = self._next_batch()
             data_time += time.perf_counter() - asked
             with self._gradient_exchange(last=part == self.accumulate - 1):
                 with self.precision_context(), self._compiled_parts():
@@ -131,6 +133,22 @@ class SimpleTrainer(TrainerBase):
             self._data_loader_iter_obj = iter(self.data_loader)
         return self._data_loader_iter_obj
 
+    def _next_batch(self) -> Any:
+        """Return the next batch; a loader that ends after a pass begins another."""
+        try:
+            return next(self._data_loader_iter)
+        except StopIteration:
+            self._data_loader_iter_obj = None
+        try:
+            batch = next(self._data_loader_iter)
+        except StopIteration:
+            raise ValueError(
+                f"the data loader ({type(self.data_loader).__name__}) gives no batch: are there "
+                "fewer images than a batch has?"
+            ) from None
+        log_first_n(logging.INFO, "the data loader ends after a pass: it begins again", 1)
+        return batch
+
     def reset_data_loader(self, data_loader_builder: Any) -> None:
         """Replace the data loader by what ``data_loader_builder()`` returns."""
         self._data_loader_iter_obj = None
@@ -164,6 +182,9 @@ class SimpleTrainer(TrainerBase):
         if due:
             finished, self._finished = self._finished, []
             write_steps(finished, prefix)
+        if has_event_storage() and comm.get_world_size() == 1:
+            # whoever reads a history gets the losses of all steps; several processes must gather
+            get_event_storage().on_reading(None if due and wait else self.flush)
 
     def _model_metrics(self) -> dict[str, Any]:
         """Return what the model's modules have measured: the dicts named ``metrics``."""
@@ -235,6 +256,7 @@ def write_steps(steps: list[StepValues], prefix: str = "") -> None:
         losses = _means([s.losses for s in at_step])
         for name, value in _means([s.metrics for s in at_step]).items():
             storage.put_scalar(name, value, cur_iter=iteration)
+            storage.not_printed.add(name)
         storage.put_scalar(f"{prefix}total_loss", sum(losses.values()), cur_iter=iteration)
         if len(losses) > 1:
             for name, value in losses.items():

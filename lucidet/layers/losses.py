@@ -116,26 +116,26 @@ def sigmoid_focal_loss_star(
 
 
 def _iou_parts(boxes1: Tensor, boxes2: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (N,) IoU, (N,) union and (N, 2) sides of the smallest box around both."""
-    low = torch.maximum(boxes1[:, :2], boxes2[:, :2])
-    high = torch.minimum(boxes1[:, 2:], boxes2[:, 2:])
-    inter = (high - low).clamp(min=0).prod(dim=1)
+    """Return (...) IoU, (...) union and (..., 2) sides of the smallest box around both."""
+    low = torch.maximum(boxes1[..., :2], boxes2[..., :2])
+    high = torch.minimum(boxes1[..., 2:], boxes2[..., 2:])
+    inter = (high - low).clamp(min=0).prod(dim=-1)
     union = _area(boxes1) + _area(boxes2) - inter
-    around = torch.maximum(boxes1[:, 2:], boxes2[:, 2:]) - torch.minimum(
-        boxes1[:, :2], boxes2[:, :2]
+    around = torch.maximum(boxes1[..., 2:], boxes2[..., 2:]) - torch.minimum(
+        boxes1[..., :2], boxes2[..., :2]
     )
     return inter / (union + eps), union, around
 
 
 def _area(boxes: Tensor) -> Tensor:
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def giou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
     """Return 1 - generalised IoU, in [0, 2] (Rezatofighi et al. 2019, algorithm 1).
 
     Args:
-        boxes1, boxes2: (N, 4) XYXY, box i against box i; x1 <= x2 and y1 <= y2.
+        boxes1, boxes2: (N, 4) or (4,) XYXY, box i against box i; x1 <= x2 and y1 <= y2.
         reduction: "none", "mean" or "sum".
         eps: added to each divisor, square pixels.
 
@@ -144,21 +144,21 @@ def giou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: floa
     """
     boxes1, boxes2 = _wide(boxes1, boxes2)
     iou, union, around = _iou_parts(boxes1, boxes2, eps)
-    hull = around[:, 0] * around[:, 1]
+    hull = around[..., 0] * around[..., 1]
     return _reduce(1 - iou + (hull - union) / (hull + eps), reduction)
 
 
 def _distance_penalty(boxes1: Tensor, boxes2: Tensor, around: Tensor, eps: float) -> Tensor:
     """Return the squared distance of the centres over the squared diagonal around both."""
-    apart = (boxes1[:, :2] + boxes1[:, 2:] - boxes2[:, :2] - boxes2[:, 2:]) / 2
-    return (apart * apart).sum(dim=1) / ((around * around).sum(dim=1) + eps)
+    apart = (boxes1[..., :2] + boxes1[..., 2:] - boxes2[..., :2] - boxes2[..., 2:]) / 2
+    return (apart * apart).sum(dim=-1) / ((around * around).sum(dim=-1) + eps)
 
 
 def diou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
     """Return 1 - IoU + the distance of the centres (Zheng et al. 2020, eq. 6 and 7).
 
     Args:
-        boxes1, boxes2: (N, 4) XYXY, box i against box i; x1 <= x2 and y1 <= y2.
+        boxes1, boxes2: (N, 4) or (4,) XYXY, box i against box i; x1 <= x2 and y1 <= y2.
         reduction: "none", "mean" or "sum".
         eps: added to each divisor, square pixels.
     """
@@ -171,8 +171,8 @@ def ciou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: floa
     """Return the DIoU loss + the difference in aspect ratio (Zheng et al. 2020, eq. 8 to 11).
 
     Args:
-        boxes1: (N, 4) XYXY predictions; x1 <= x2 and y1 <= y2.
-        boxes2: (N, 4) XYXY objects.
+        boxes1: (N, 4) or (4,) XYXY predictions; x1 <= x2 and y1 <= y2.
+        boxes2: (N, 4) or (4,) XYXY ground-truth boxes.
         reduction: "none", "mean" or "sum".
         eps: added to each divisor, square pixels.
     """
@@ -187,5 +187,5 @@ def ciou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: floa
 
 def _diagonal_angle(boxes: Tensor, eps: float) -> Tensor:
     """Return arctan(w / h); the clamp gives a box without width or height gradient 0, not NaN."""
-    sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=eps)
-    return torch.atan2(sides[:, 0], sides[:, 1])
+    sides = (boxes[..., 2:] - boxes[..., :2]).clamp(min=eps)
+    return torch.atan2(sides[..., 0], sides[..., 1])

@@ -12,6 +12,7 @@ from lucidet.utils.logger import create_table
 
 __all__ = [
     "FlopCountAnalysis",
+    "find_unused_parameters",
     "flop_count",
     "flop_count_operators",
     "parameter_count",
@@ -71,6 +72,37 @@ def parameter_count_table(model: nn.Module, max_depth: int = 3) -> str:
 
     add("model", model, 0)
     return create_table(["name", "parameters or shape"], rows)
+
+
+def find_unused_parameters(model: nn.Module, inputs: Any) -> list[str]:
+    """Return the names of the parameters that the losses do not depend on.
+
+    Args:
+        model: in training mode; returns a loss or a dict of losses. Its gradients are deleted.
+        inputs: of one call, ``model(inputs)``.
+
+    Raises:
+        ValueError: the model is in eval mode, or no loss depends on a parameter.
+
+    >>> class OneOfTwo(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.used, self.idle = nn.Linear(2, 1), nn.Linear(2, 1)
+    ...     def forward(self, x):
+    ...         return {"loss": self.used(x).sum()}
+    >>> find_unused_parameters(OneOfTwo(), torch.ones(1, 2))
+    ['idle.weight', 'idle.bias']
+    """
+    if not model.training:
+        raise ValueError("find_unused_parameters needs a model in training mode: model.train()")
+    losses = model(inputs)
+    total = sum(losses.values()) if isinstance(losses, dict) else losses
+    if not isinstance(total, torch.Tensor) or not total.requires_grad:
+        raise ValueError("the model's losses depend on no parameter")
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    found = torch.autograd.grad(total, [p for _, p in named], allow_unused=True)
+    model.zero_grad(set_to_none=True)
+    return [name for (name, _), gradient in zip(named, found, strict=True) if gradient is None]
 
 
 class FlopCountAnalysis:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -164,10 +165,10 @@ def gather(data: Any, dst: int = 0, group: dist.ProcessGroup | None = None) -> l
 def shared_random_seed() -> int:
     """Return one random number in [0, 2**31), the same in every process.
 
-    Drawn by rank 0 from the operating system, so it leaves all random states alone. Every process
-    must call it.
+    Drawn from NumPy's global generator on rank 0, as detectron2 does: after the same seeding it is
+    the same. Every process must call it.
     """
-    seed = int.from_bytes(os.urandom(4), "little") >> 1
+    seed = int(np.random.randint(2**31))
     return all_gather(seed)[0]
 
 

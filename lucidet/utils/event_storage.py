@@ -6,7 +6,7 @@ Public from `lucidet.utils.events`, beside the writers that read it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from statistics import fmean, median
 from typing import Any
@@ -127,6 +127,9 @@ class EventStorage:
         # what the writers of pictures have not yet taken: (name, data, iteration)
         self._vis_data: list[tuple[str, Any, int]] = []
         self._histograms: list[dict[str, Any]] = []
+        self._write_late: Callable[[], None] | None = None
+        #: many, and in the files: the line on the console leaves them out
+        self.not_printed: set[str] = set()
 
     # ------------------------------------------------------------------------------ writing
 
@@ -251,8 +254,22 @@ class EventStorage:
 
     # ------------------------------------------------------------------------------ reading
 
+    def on_reading(self, write_late: Callable[[], None] | None) -> None:
+        """Let `write_late` put what is still on a device before a history is read; None: nothing.
+
+        Args:
+            write_late: called once, without arguments.
+        """
+        self._write_late = write_late
+
     def history(self, name: str) -> HistoryBuffer:
-        """Return the history of the scalar `name`; KeyError where it was never put."""
+        """Return the history of the scalar `name`; KeyError where it was never put.
+
+        Losses of a GPU that have not been written yet are waited for.
+        """
+        write_late, self._write_late = self._write_late, None
+        if write_late is not None:
+            write_late()
         if name not in self._history:
             raise KeyError(f"no scalar {name!r} was put; there are {sorted(self._history)}")
         return self._history[name]

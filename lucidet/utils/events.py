@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from lucidet.utils.event_storage import (
+    CLOCK,
     EventStorage,
     HistoryBuffer,
     get_event_storage,
@@ -166,10 +167,26 @@ def _losses(storage: EventStorage, window_size: int) -> dict[str, float]:
     return dict(sorted(losses.items(), key=lambda item: item[0] != "total_loss"))
 
 
+def _others(storage: EventStorage, window_size: int) -> dict[str, float]:
+    """Return name -> value of scalars of user code: no losses, no clocks, new since the last line.
+
+    Noisy ones are shown by their median, as losses are.
+    """
+    latest = storage.latest_with_smoothing_hint(window_size)
+    return {
+        name: value
+        for name, (value, at) in latest.items()
+        if "loss" not in name
+        and name not in (*CLOCK, "lr")
+        and name not in storage.not_printed
+        and at > storage.iter - window_size
+    }
+
+
 def _average(storage: EventStorage, name: str, window_size: int) -> float | None:
     if name not in storage.histories():
         return None
-    return storage.history(name).avg(storage.count_samples(name, window_size))
+    return storage.histories()[name].avg(storage.count_samples(name, window_size))
 
 
 class _Eta:
@@ -185,7 +202,7 @@ class _Eta:
             return None
         left = self._max_iter - storage.iter - 1
         if "time" in storage.histories():
-            return storage.history("time").global_avg() * left
+            return storage.histories()["time"].global_avg() * left
         # nobody measures: take the time that went by between two calls
         last, self._last = self._last, (storage.iter, time.perf_counter())
         if last is None or last[0] == storage.iter:
@@ -197,8 +214,8 @@ class CommonMetricPrinter(EventWriter):
     """Logs one line: time left, iteration, losses, seconds an iteration, learning rate, memory.
 
     Values are medians (losses) or means (times, in seconds) over a window. Anything put into the
-    storage with "loss" in its name is shown, so validation losses are too. After the last
-    iteration nothing is logged.
+    storage with "loss" in its name is shown, so validation losses are too, and the scalars of user
+    code that are new since the last line. After the last iteration nothing is logged.
 
     Args:
         max_iter: iterations of the whole run, for the time left; None: that is not shown.
@@ -229,13 +246,14 @@ class CommonMetricPrinter(EventWriter):
             parts.append(f"eta: {datetime.timedelta(seconds=int(seconds))}")
         parts.append(f"iter: {storage.iter}")
         losses = _losses(storage, self._window_size)
+        losses |= _others(storage, self._window_size)
         parts += [f"{name}: {_number(value)}" for name, value in losses.items()]
         for name in ("time", "data_time"):
             average = _average(storage, name, self._window_size)
             if average is not None:
                 parts.append(f"{name}: {average:.4f}")
         if "lr" in storage.histories():
-            lr = storage.history("lr").latest()
+            lr = storage.histories()["lr"].latest()
             # six decimals would show small rates as 0
             parts.append(f"lr: {lr:.6f}" if lr == 0 or lr >= 1e-5 else f"lr: {lr:.2e}")
         if torch.cuda.is_available():

@@ -14,17 +14,24 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-__all__ = ["IMAGE", "STEP", "kept_cpu_generators", "seed_cpu_generators", "seed_generators"]
+__all__ = [
+    "IMAGE",
+    "SAMPLER",
+    "STEP",
+    "kept_cpu_generators",
+    "seed_cpu_generators",
+    "seed_generators",
+]
 
-#: what a key is for: the same numbers must not come up for an image and for an iteration
-IMAGE, STEP = 1, 2
+#: what a key is for: the same numbers must not come up for an image and an iteration
+IMAGE, STEP, SAMPLER = 1, 2, 3
 
 
 def seed_cpu_generators(purpose: int, *key: int) -> int:
     """Seed the global generators of Python, NumPy and torch (CPU) by a key; 25 microseconds.
 
     Args:
-        purpose: `IMAGE` or `STEP`.
+        purpose: `IMAGE`, `STEP` or `SAMPLER`.
         key: the run's seed, then the position; whole numbers >= 0.
 
     Returns:

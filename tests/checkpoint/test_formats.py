@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lucidet.checkpoint import DetectionCheckpointer, load_weights
 from lucidet.checkpoint.formats import rename_weights
+from lucidet.checkpoint.reading import load_weights_file
 from tests.checkpoint.foreign import (
     ATSS,
     FPN,
@@ -276,3 +277,25 @@ def test_anchors_of_several_sizes_change_places() -> None:
     assert logits.tolist()[:6] == [0, 5, 10, 1, 6, 11]
     deltas = new["proposal_generator.rpn_head.anchor_deltas.weight"].flatten()
     assert np.array_equal(deltas.reshape(15, 4)[:, 0], logits)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.float64(37.5), np.int64(3), np.float32(1.5), np.bool_(True), np.arange(3.0)],
+    ids=lambda v: type(v).__name__,
+)
+def test_pth_with_numbers_of_numpy(tmp_path, value):
+    path = tmp_path / "weights.pth"
+    torch.save({"model": {"a": torch.ones(2)}, "best": value, "more": [value]}, path)
+    content = load_weights_file(path)
+    assert torch.equal(content["model"]["a"], torch.ones(2))
+    np.testing.assert_array_equal(content["best"], value)
+    np.testing.assert_array_equal(content["more"][0], value)
+
+
+@pytest.mark.parametrize("value", [np.array([print]), np.array(["a"]), np.datetime64("2020-01-01")])
+def test_pth_with_arrays_of_no_numbers_is_refused(tmp_path, value):
+    path = tmp_path / "weights.pth"
+    torch.save({"model": {"a": torch.ones(2)}, "best": value}, path)
+    with pytest.raises(ValueError, match=r"weights.pth"):
+        load_weights_file(path)

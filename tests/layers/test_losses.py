@@ -125,3 +125,16 @@ def test_errors_teach():
         smooth_l1_loss(torch.zeros(1), torch.zeros(1), -1)
     with pytest.raises(ValueError, match="gamma must be > 0"):
         sigmoid_focal_loss_star(torch.zeros(1), torch.zeros(1), gamma=0)
+
+
+@pytest.mark.parametrize("loss", [giou_loss, diou_loss, ciou_loss])
+@pytest.mark.parametrize("shape", [(4,), (1, 4), (2, 3, 4), (0, 4)])
+def test_iou_losses_of_boxes_of_any_shape(loss, shape):
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(2, *shape, generator=generator)
+    boxes = torch.cat([corners[..., :2], corners[..., :2] + corners[..., 2:] + 0.1], dim=-1)
+    got = loss(boxes[0], boxes[1])
+    assert got.shape == shape[:-1]
+    expected = [loss(a[None], b[None]) for a, b in zip(*boxes.reshape(2, -1, 4), strict=True)]
+    torch.testing.assert_close(got.flatten(), torch.cat([torch.zeros(0), *expected]))
+    assert loss(boxes[0], boxes[1], reduction="sum").shape == ()

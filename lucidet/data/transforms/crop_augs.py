@@ -22,11 +22,13 @@ class RandomCrop(Augmentation):
             ``"relative_range"``: the parts are drawn from [crop_size, 1];
             ``"absolute"``: pixels (at most the image);
             ``"absolute_range"``: each edge is drawn from crop_size[0]..crop_size[1] pixels.
-        crop_size: two numbers.
+        crop_size: two numbers, or one for both.
     """
 
-    def __init__(self, crop_type: str, crop_size: Sequence[float]) -> None:
+    def __init__(self, crop_type: str, crop_size: Sequence[float] | float) -> None:
         super().__init__()
+        if isinstance(crop_size, (int, float)):
+            crop_size = (crop_size, crop_size)
         if crop_type not in CROP_TYPES:
             raise ValueError(f"crop_type must be one of {CROP_TYPES}, got {crop_type!r}")
         if len(crop_size) != 2:
@@ -75,14 +77,14 @@ class RandomCrop_CategoryAreaConstraint(Augmentation):
     def __init__(
         self,
         crop_type: str,
-        crop_size: Sequence[float],
+        crop_size: Sequence[float] | float,
         single_category_max_area: float = 1.0,
         ignored_category: int | None = None,
     ) -> None:
-        self.crop_type, self.crop_size = crop_type, tuple(crop_size)
+        self.crop_aug = RandomCrop(crop_type, crop_size)
+        self.crop_type, self.crop_size = crop_type, self.crop_aug.crop_size
         self.single_category_max_area = single_category_max_area
         self.ignored_category = ignored_category
-        self.crop_aug = RandomCrop(crop_type, crop_size)
 
     def get_transform(self, image: np.ndarray, sem_seg: np.ndarray | None) -> Transform:
         if sem_seg is None:

@@ -62,6 +62,7 @@ class EvalHook(HookBase):
                         f"eval_function must return (nested) numbers, got {name}={value!r}"
                     ) from None
             self.trainer.storage.put_scalars(**flat, smoothing_hint=False)
+            self.trainer.storage.not_printed.update(flat)  # the evaluation has logged its tables
             self.trainer.storage.note_evaluation()
         # an evaluation takes the main process longer than the others; they wait here
         comm.synchronize()
