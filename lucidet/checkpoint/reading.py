@@ -15,7 +15,7 @@ from lucidet._regular_file import check_regular, open_regular
 from lucidet.checkpoint.archive import open_archive
 from lucidet.checkpoint.seal import DamagedFileError, check_seal
 from lucidet.checkpoint.torch_program import check_old_file, check_program
-from lucidet.checkpoint.unpickle import RefusedPickle, load_pickle
+from lucidet.checkpoint.unpickle import RefusedPickle, as_arrays, load_pickle, numpy_globals
 from lucidet.utils.file_io import PathManager
 
 _ZIP = b"PK\x03\x04"  # torch.save since 1.6 writes a zip archive
@@ -144,7 +144,7 @@ def _read_archive(path: Path) -> Any:
     archive = open_archive(path)
     with _refusals(path):
         check_program(archive.program, archive.sizes, path.stat().st_size)
-    return _read_torch(path)
+    return _read_torch(path, with_numpy=b"numpy" in archive.program)
 
 
 def _read_old_torch(path: Path) -> Any:
@@ -167,11 +167,14 @@ def _refusals(path: Path) -> Iterator[None]:
         raise DamagedFileError(_not_readable(path, str(error))) from error
 
 
-def _read_torch(path: Path) -> Any:
-    """Read what has been checked."""
+def _read_torch(path: Path, with_numpy: bool = False) -> Any:
+    """Read what has been checked; NumPy's numbers and arrays through the same stand-ins."""
+    allowed = numpy_globals(path.stat().st_size) if with_numpy else []
     try:
-        with open_regular(path, "weights") as file:  # by path, torch would go by the suffix
-            return torch.load(file, map_location="cpu", weights_only=True)
+        # by path, torch would go by the suffix
+        with open_regular(path, "weights") as file, torch.serialization.safe_globals(allowed):
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        return as_arrays(content) if with_numpy else content
     except MemoryError:
         raise
     except Exception as error:  # torch raises many types for broken files

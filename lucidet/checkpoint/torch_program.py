@@ -24,6 +24,7 @@ from lucidet.checkpoint.careful_unpickler import (
     run_pickle,
 )
 from lucidet.checkpoint.seal import DamagedFileError
+from lucidet.checkpoint.unpickle import numpy_stand_ins
 
 __all__ = ["check_old_file", "check_program"]
 
@@ -160,6 +161,7 @@ class _Checks:
             ("torch.storage", "UntypedStorage"): _Itemsize(1),
             ("torch", "UntypedStorage"): _Itemsize(1),
         }
+        found.update(numpy_stand_ins(self._budget))
         for module in ("builtins", "__builtin__"):
             found[(module, "set")] = plain_set
             found[(module, "bytearray")] = self.bytearray

@@ -8,6 +8,7 @@ else it names is refused before the first step runs.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from lucidet.checkpoint.careful_unpickler import (
     run_pickle,
 )
 
-__all__ = ["RefusedPickle", "load_pickle"]
+__all__ = ["RefusedPickle", "as_arrays", "load_pickle", "numpy_globals", "numpy_stand_ins"]
 
 #: kinds of dtype that are plain numbers: bool, integers, floats, complex
 _NUMBERS = "biufc"
@@ -112,6 +113,27 @@ def _stand_ins(budget: Budget) -> dict[tuple[str, str], Any]:
         found[(module, "set")] = found[(module, "frozenset")] = plain_set
         found[(module, "bytes")] = _bytes
     return found
+
+
+def numpy_stand_ins(budget: Budget) -> dict[tuple[str, str], Any]:
+    """Return what stands in for NumPy's names in a pickle; :func:`as_arrays` completes the result.
+
+    Args:
+        budget: of the file.
+    """
+    found = _stand_ins(budget)
+    return {names: value for names, value in found.items() if names[0].split(".")[0] == "numpy"}
+
+
+def numpy_globals(file_size: int) -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
+    """Return the same for ``torch.serialization.safe_globals``."""
+    found = numpy_stand_ins(Budget(file_size))
+    return [_Array, *((value, ".".join(names)) for names, value in found.items())]
+
+
+def as_arrays(content: Any) -> Any:
+    """Return loaded content with arrays in the place of their stand-ins."""
+    return _plain(content)
 
 
 def load_pickle(path: Path) -> Any:
