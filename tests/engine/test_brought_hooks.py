@@ -58,7 +58,9 @@ def test_a_history_that_nobody_reads_is_written_by_period():
 
 
 @pytest.mark.parametrize(
-    "loader", [[[1.0], [2.0]], DataLoader([1.0, 2.0], batch_size=1), [[1.0]]], ids=str
+    "loader",
+    [[[1.0], [2.0]], DataLoader([1.0, 2.0], batch_size=1), [[1.0]]],
+    ids=["list", "loader", "one"],
 )
 def test_a_loader_that_ends_begins_again(loader):
     run = trainer(loader)
