@@ -32,9 +32,9 @@ AIMS = {
 }
 CEILINGS = {
     "Faster R-CNN FPN": Counts(32, 125, 1994),
-    "RetinaNet": Counts(24, 81, 1028),
-    "ATSS": Counts(23, 86, 1000),
-    "FCOS": Counts(22, 79, 966),
+    "RetinaNet": Counts(23, 78, 1028),
+    "ATSS": Counts(23, 83, 1000),
+    "FCOS": Counts(22, 78, 943),
 }
 
 

@@ -93,6 +93,7 @@ STAGES: dict[str, Stage] = {
         "Of every level the anchors nearest to an object's centre are candidates; those with an "
         "IoU of at least mean + deviation, and their centre inside, are positive.",
         {
+            "image": _IMAGE,
             "candidates": Field("indices of anchors", "m q", "int"),
             "ious": Field("0..1, with their object", "m q", "float"),
             "thresholds": Field("mean + deviation of an object's IoUs", "m", "float"),

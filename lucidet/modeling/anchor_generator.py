@@ -154,7 +154,7 @@ class _GridAnchorGenerator(nn.Module):
         anchors = []
         steps = self._steps(grid_sizes)
         for (height, width), (down, across), cell in zip(
-            grid_sizes, steps, self.cell_anchors, strict=True
+            grid_sizes, steps, self.cell_anchors.buffers(), strict=True
         ):
             x = (
                 torch.arange(width, device=cell.device, dtype=torch.float32) + self.offset
@@ -184,7 +184,10 @@ class _GridAnchorGenerator(nn.Module):
         grids = self.grid_anchors([feature.shape[-2:] for feature in features])
         anchors = [self._boxes(grid) for grid in grids]
         probe(
-            "anchors.grid", anchors=anchors, strides=self.strides, cell_anchors=[*self.cell_anchors]
+            "anchors.grid",
+            anchors=anchors,
+            strides=self.strides,
+            cell_anchors=[*self.cell_anchors.buffers()],
         )
         return anchors
 

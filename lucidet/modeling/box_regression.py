@@ -292,6 +292,7 @@ def box_loss_sum(
     targets: Tensor,
     box_reg_loss_type: str = "smooth_l1",
     smooth_l1_beta: float = 0.0,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Return the sum of the regression loss over positives.
 
@@ -301,20 +302,24 @@ def box_loss_sum(
         sources: (P, B), anchors or proposals.
         targets: (P, B), their objects.
         box_reg_loss_type, smooth_l1_beta: see :func:`_dense_box_regression_loss`.
+        weights: (P,), of each positive; None: all weigh 1.
 
     Raises:
         ValueError: unknown loss type, or a source or target has no area.
     """
+    reduction = "sum" if weights is None else "none"
     if box_reg_loss_type == "smooth_l1":
         wanted = transform.get_deltas(sources, targets)
-        return smooth_l1_loss(deltas, wanted, beta=smooth_l1_beta, reduction="sum")
-    if box_reg_loss_type in _IOU_LOSSES:
+        losses = smooth_l1_loss(deltas, wanted, beta=smooth_l1_beta, reduction=reduction)  # (P, B)
+    elif box_reg_loss_type in _IOU_LOSSES:
         predicted = transform.apply_deltas(deltas, sources)
-        return _IOU_LOSSES[box_reg_loss_type](predicted, targets, reduction="sum")
-    raise ValueError(
-        f"unknown BBOX_REG_LOSS_TYPE {box_reg_loss_type!r}; it is one of smooth_l1, "
-        f"{', '.join(_IOU_LOSSES)}"
-    )
+        losses = _IOU_LOSSES[box_reg_loss_type](predicted, targets, reduction=reduction)  # (P,)
+    else:
+        raise ValueError(
+            f"unknown BBOX_REG_LOSS_TYPE {box_reg_loss_type!r}; it is one of smooth_l1, "
+            f"{', '.join(_IOU_LOSSES)}"
+        )
+    return losses if weights is None else (losses.movedim(0, -1) * weights).sum()
 
 
 def masked_box_loss_sum(

@@ -93,7 +93,7 @@ class Matcher:
 def labels_of_quality(
     quality: Tensor, thresholds: Sequence[float], labels: Sequence[int]
 ) -> Tensor:
-    """Return the label (R,) int8 of each quality (R,); NaN gets the first label.
+    """Return the label (.., R) int8 of each quality (.., R); NaN gets the first label.
 
     >>> labels_of_quality(torch.tensor([0.0, 0.5, 0.9]), [0.5], [0, 1]).tolist()
     [0, 1, 1]

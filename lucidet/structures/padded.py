@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -117,6 +118,23 @@ class PaddedBoxes:
     def __len__(self) -> int:
         """N."""
         return len(self.tensor)
+
+    def flat(self) -> tuple[Tensor, Tensor]:
+        """Return the boxes of all images without padding (T, 4), and where they were (T,).
+
+        The places are int64 in 0..N*M-1; without `counts` the CPU waits for the GPU.
+
+        >>> padded = PaddedBoxes.from_boxes([Boxes([[0, 0, 2, 2]]), Boxes([[1, 1, 3, 3]] * 2)])
+        >>> padded.flat()[1].tolist()
+        [0, 2, 3]
+        """
+        if self.counts is None:
+            places = self.valid.flatten().nonzero().squeeze(1)
+        else:
+            valid = np.arange(self.tensor.shape[1]) < np.array(self.counts)[:, None]
+            places = torch.from_numpy(np.flatnonzero(valid))
+            places = places.to(self.tensor.device, non_blocking=True)
+        return self.tensor.flatten(0, 1)[places], places
 
     def image(self, index: int) -> Boxes:
         """Return the boxes of one image, a view; without `counts` the CPU waits for the GPU."""

@@ -32,19 +32,9 @@ def probe(name: str, /, **values: Any) -> None:
 def probe_images(
     name: str, /, num_images: int, values: Callable[[int], dict[str, Any] | None]
 ) -> None:
-    """Show one event for each image of a batch, with its number as `image`; free unless watched.
+    """Show one event for each image of a batch, with its number as `image`.
 
-    Args:
-        name: as in :func:`probe`.
-        num_images: N.
-        values: image 0..N-1 -> what to show of it, None for nothing; called only while a watcher is
-            there.
-
-    >>> seen = []
-    >>> with watching(lambda name, values: seen.append(values)):
-    ...     probe_images("rpn.assign", 2, lambda image: {"labels": [3, 4][image]})
-    >>> seen
-    [{'image': 0, 'labels': 3}, {'image': 1, 'labels': 4}]
+    `values`, image 0..N-1 -> what to show (None: nothing), is called only while somebody watches.
     """
     if _watchers and not torch.compiler.is_compiling():
         for image in range(num_images):

@@ -19,10 +19,10 @@ from lucidet.modeling.assigners import (
     CenteredMaxIoUAssigner,
     ScaleRangeAssigner,
     TopKAssigner,
-    atss,
-    scale_range,
+    assign_batch,
+    max_iou,
 )
-from lucidet.structures import Boxes, pairwise_iou
+from lucidet.structures import Boxes, PaddedBoxes, pairwise_iou
 
 STRIDES = [8, 16, 32]
 RANGES = [(-1.0, 32.0), (32.0, 64.0), (64.0, math.inf)]
@@ -160,11 +160,23 @@ def test_same_as_the_plain_way(kind: str, seed: int) -> None:
 def test_same_in_small_pieces(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     levels, objects = grid(), random_objects(20)
     whole = ASSIGNERS[kind]()(levels, objects)
-    for module in (atss, scale_range):
-        monkeypatch.setattr(module, "CHUNK_PAIRS", 100)
+    monkeypatch.setattr(max_iou, "CPU_PAIRS", 100)
     pieces = ASSIGNERS[kind]()(levels, objects)
     for name in ("labels", "matched_idxs", "quality"):
         assert torch.equal(getattr(whole, name), getattr(pieces, name)), name
+
+
+@pytest.mark.parametrize("counts", [(1,), (3, 0, 7), (0, 0), (5, 40)])
+def test_a_batch_is_its_images(assigner: Callable, counts: tuple[int, ...]) -> None:
+    levels, objects = grid(), [random_objects(n) for n in counts]
+    got = assign_batch(assigner, levels, PaddedBoxes.from_boxes(objects))
+    for image, boxes in enumerate(objects):
+        want = assigner(levels, boxes)
+        check(got.image(image), len(want.labels), len(boxes))
+        assert torch.equal(got.labels[image], want.labels)
+        assert torch.equal(got.quality[image], want.quality)
+        positive = want.labels == 1
+        assert torch.equal(got.matched_idxs[image, positive], want.matched_idxs[positive])
 
 
 # -------------------------------------------------------------------------------- corner cases
@@ -344,8 +356,7 @@ def test_memory_stays_far_below_the_matrix(kind: str, monkeypatch: pytest.Monkey
                 largest = max(largest, result.numel())
             return result
 
-    for module in (atss, scale_range):
-        monkeypatch.setattr(module, "CHUNK_PAIRS", 20_000)
+    monkeypatch.setattr(max_iou, "CPU_PAIRS", 20_000)
     levels, objects = grid(400, 664), random_objects(100, 400, 664)
     with Watch():
         ASSIGNERS[kind]()(levels, objects)

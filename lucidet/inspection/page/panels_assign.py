@@ -180,7 +180,7 @@ def _candidates_figure(page: PageData, event: Event) -> Block:
     candidates, ious = whole(event["candidates"]), whole(event["ious"])
     positive = whole(event["positive"])
     anchors = torch.cat([whole(level) for level in page.trace["anchors.grid"]["anchors"]])
-    key, size = page.resized()
+    key, size = page.resized(event.image)
     layers = []
     for name, mask, color, on in (("positive", positive, 2, True), ("other", ~positive, 0, False)):
         where = mask.nonzero()
@@ -192,7 +192,7 @@ def _candidates_figure(page: PageData, event: Event) -> Block:
         layers.append(
             box_layer(f"{name} candidates", boxes, names, color=color, groups=groups, on=on)
         )
-    following = page.trace.all("dense.assign")
+    following = [e for e in page.trace.all("dense.assign") if e.image == (event.image or 0)]
     if following:
         objects = whole(following[0]["gt_boxes"])
         layers.append(page.objects_layer(objects, page.gt_classes(following[0])))

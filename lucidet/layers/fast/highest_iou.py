@@ -32,8 +32,7 @@ def highest_iou(boxes: Tensor, anchors: Tensor, levels: list[int], find_best: bo
         boxes: (N, M, 4) XYXY pixels, M > 0; boxes without area overlap nothing. Rotated boxes
             (N, M, 5) work too, if the anchors are rotated.
         anchors: (R, 4), the same for all images, or (N, R, 4); R > 0.
-        levels: numbers of anchors, R in all; anchors of a level that follow each other lie close
-            together. Without influence on the result.
+        levels: numbers of anchors, R in all, of runs that lie close together.
         find_best: the third result is asked for.
 
     Returns:

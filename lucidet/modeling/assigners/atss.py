@@ -3,16 +3,18 @@
 After Zhang et al. 2020 (arXiv 1912.02424): section 3.2 and algorithm 1 for ATSS.
 """
 
-# M objects, R anchors in all, R_l of a level, k candidates of an object
+# N images, M ground-truth boxes of an image, T of all images, R anchors in all, R_l of a level,
+# k candidates of a box
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lucidet.modeling.assigners.assignment import Assignment
+from lucidet.modeling.assigners.assignment import Assignment, BatchAssigner
 from lucidet.modeling.assigners.geometry import (
     box_centers,
     edge_distances,
@@ -20,40 +22,38 @@ from lucidet.modeling.assigners.geometry import (
     matched_iou,
     win_by_quality,
 )
-from lucidet.modeling.assigners.max_iou import MaxIoUAssigner
-from lucidet.structures import Boxes, pairwise_iou
-from lucidet.utils.probe import probe
+from lucidet.modeling.assigners.max_iou import MaxIoUAssigner, pairs_at_once
+from lucidet.structures import Boxes, PaddedBoxes, pairwise_iou
+from lucidet.utils.probe import probe_images
 
 __all__ = ["ATSSAssigner", "CenteredMaxIoUAssigner", "TopKAssigner"]
 
-#: pixels that an anchor's centre must at least lie inside its object
+#: pixels that an anchor's center must at least lie inside its ground-truth box
 INSIDE = 0.01
-#: object-anchor pairs looked at together: 2 MB in float32, which stays in the cache
-CHUNK_PAIRS = 500_000
 
 
-class _CenterAssigner:
-    """What the rules below share: which centres count as inside, and the legacy convention."""
+class _CenterAssigner(BatchAssigner):
+    """What the rules below share: which centers count as inside, and the legacy convention."""
 
     def __init__(self, legacy_plus_one: bool = False) -> None:
         """`legacy_plus_one`: a box's width is x2 - x1 + 1 where boxes are compared by IoU."""
         self.margin = 0.5 if legacy_plus_one else 0.0
 
-    def _inside(self, anchors: Tensor, objects: Tensor) -> Tensor:
-        """Return whether anchors' centres lie inside objects; (.., 4) each -> (..,) bool."""
-        return edge_distances(box_centers(anchors), objects).amin(dim=-1) > INSIDE
+    def _inside(self, anchors: Tensor, boxes: Tensor) -> Tensor:
+        """Return whether anchors' centers lie inside boxes; (.., 4) each -> (..,) bool."""
+        return edge_distances(box_centers(anchors), boxes).amin(dim=-1) > INSIDE
 
 
 class ATSSAssigner(_CenterAssigner):
-    """Each object sets its own IoU threshold from the anchors that are near its centre.
+    """Each ground-truth box sets its own IoU threshold from the anchors near its center.
 
-    Of every level the `topk` anchors nearest to the object's centre are candidates. A candidate
-    finds the object if its IoU is at least the mean plus the standard deviation of all
-    candidates' IoUs, and its centre lies inside the object. An anchor that several objects want
-    goes to the one of highest IoU.
+    Of every level the `topk` anchors nearest to the box's center are candidates. A candidate is
+    matched to the box if its IoU is at least the mean plus the standard deviation of all
+    candidates' IoUs, and its center lies inside the box. An anchor that several boxes claim is
+    matched to the one of highest IoU. `quality` is the IoU of matched anchors.
 
-    Differs from the paper's algorithm where that is undefined: an image without objects is all
-    background, and the deviation of a single candidate is 0.
+    Differs from the paper's algorithm where that is undefined: an image without boxes is all
+    background, and the standard deviation of a single candidate is 0.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ATSSAssigner(_CenterAssigner):
     ) -> None:
         """
         Args:
-            topk: cells of a level that are candidates.
+            topk: locations of a level that are candidates.
             anchors_per_cell: A; a level has topk * A candidates.
             legacy_plus_one: IoUs count a width as x2 - x1 + 1; anchors are plain all the same.
         """
@@ -71,36 +71,49 @@ class ATSSAssigner(_CenterAssigner):
         self.topk = topk * anchors_per_cell
 
     @torch.no_grad()
-    def __call__(self, anchors_per_level: Sequence[Boxes], gt_boxes: Boxes) -> Assignment:
-        """Return the assignment of one image's anchors (XYXY); `quality` is the IoU of winners."""
+    def batch(self, anchors_per_level: Sequence[Boxes], gt_boxes: PaddedBoxes) -> Assignment:
+        """See :meth:`BatchAssigner.batch`."""
         anchors = torch.cat([level.tensor for level in anchors_per_level])
-        objects = gt_boxes.tensor
-        if len(objects) == 0 or len(anchors) == 0:
-            return Assignment.without_objects(len(anchors), anchors.device)
-        candidates = self._nearest(anchors_per_level, objects)  # (M, k)
-        boxes = anchors[candidates]  # (M, k, 4)
-        iou = matched_iou(grow(objects, self.margin)[:, None], boxes)
+        boxes, places = gt_boxes.flat()  # (T, 4), (T,)
+        if len(boxes) == 0 or len(anchors) == 0:
+            return Assignment.without_objects((len(gt_boxes), len(anchors)), anchors.device)
+        candidates = self._nearest(anchors_per_level, boxes)  # (T, k)
+        near = anchors[candidates]  # (T, k, 4)
+        iou = matched_iou(grow(boxes, self.margin)[:, None], near)
         deviation = iou.std(dim=1) if iou.shape[1] > 1 else iou.new_zeros(len(iou))
-        thresholds = iou.mean(dim=1) + deviation  # (M,)
-        positive = (iou >= thresholds[:, None]) & self._inside(boxes, objects[:, None])
-        probe(
-            "assign.atss", candidates=candidates, ious=iou, thresholds=thresholds, positive=positive
-        )
-        return win_by_quality(candidates, iou, positive, len(anchors))
+        thresholds = iou.mean(dim=1) + deviation  # (T,)
+        positive = (iou >= thresholds[:, None]) & self._inside(near, boxes[:, None])
 
-    def _nearest(self, anchors_per_level: Sequence[Boxes], objects: Tensor) -> Tensor:
-        """Return (M, k) indices of the nearest anchors, level after level."""
-        centers = box_centers(objects)
+        def of_image(image: int) -> dict[str, Any] | None:
+            own = (places // gt_boxes.tensor.shape[1] == image).nonzero().squeeze(1)
+            return (
+                None
+                if len(own) == 0
+                else {
+                    "candidates": candidates[own],
+                    "ious": iou[own],
+                    "thresholds": thresholds[own],
+                    "positive": positive[own],
+                }
+            )
+
+        shape = (*gt_boxes.valid.shape, len(anchors))
+        probe_images("assign.atss", shape[0], of_image)
+        return win_by_quality(candidates, iou, positive, places, shape)
+
+    def _nearest(self, anchors_per_level: Sequence[Boxes], boxes: Tensor) -> Tensor:
+        """Return (T, k) indices of the nearest anchors, level after level."""
+        centers = box_centers(boxes)
         found, start = [], 0
         for level in anchors_per_level:
             count = len(level)
             k = min(self.topk, count)
             if k > 0:
                 points = box_centers(level.tensor)
-                rows = max(1, CHUNK_PAIRS // count)
+                rows = max(1, pairs_at_once(boxes.device) // count)
                 nearest = [
-                    _distances(chunk, points).topk(k, dim=1, largest=False).indices
-                    for chunk in centers.split(rows)
+                    _distances(piece, points).topk(k, dim=1, largest=False).indices
+                    for piece in centers.split(rows)
                 ]
                 found.append(torch.cat(nearest) + start)
             start += count
@@ -108,16 +121,16 @@ class ATSSAssigner(_CenterAssigner):
 
 
 class TopKAssigner(_CenterAssigner):
-    """Each object takes the `topk` anchors of highest IoU, those nearer to its centre first.
+    """Each ground-truth box is matched to the `topk` anchors of highest IoU, nearer ones first.
 
-    The distance to the centre, divided by a thousand times the image's largest, is taken off the
-    IoU. A centre must lie inside the object.
+    The distance to the center, divided by a thousand times the image's largest, is taken off the
+    IoU. A center must lie inside the box. `quality` is the IoU of matched anchors.
     """
 
     def __init__(self, topk: int = 9, legacy_plus_one: bool = False) -> None:
         """
         Args:
-            topk: anchors of an object, over all levels.
+            topk: anchors of a box, over all levels.
             legacy_plus_one: IoUs count a width as x2 - x1 + 1; anchors are plain all the same.
         """
         super().__init__(legacy_plus_one)
@@ -126,33 +139,41 @@ class TopKAssigner(_CenterAssigner):
         self.topk = topk
 
     @torch.no_grad()
-    def __call__(self, anchors_per_level: Sequence[Boxes], gt_boxes: Boxes) -> Assignment:
-        """Return the assignment of one image's anchors (XYXY); `quality` is the IoU of winners."""
+    def batch(self, anchors_per_level: Sequence[Boxes], gt_boxes: PaddedBoxes) -> Assignment:
+        """See :meth:`BatchAssigner.batch`."""
         anchors = torch.cat([level.tensor for level in anchors_per_level])
-        objects = gt_boxes.tensor
-        if len(objects) == 0 or len(anchors) == 0:
-            return Assignment.without_objects(len(anchors), anchors.device)
+        boxes, places = gt_boxes.flat()  # (T, 4), (T,)
+        if len(boxes) == 0 or len(anchors) == 0:
+            return Assignment.without_objects((len(gt_boxes), len(anchors)), anchors.device)
         k = min(self.topk, len(anchors))
-        points, centers = box_centers(anchors), box_centers(objects)
-        # the same value for every pair; no centre at all is apart from another: any value does
-        scale = _largest_distance(anchors_per_level, centers).clamp(min=1e-6) * 1000
-        grown = grow(objects, self.margin)
-        rows = max(1, CHUNK_PAIRS // len(anchors))
+        points, centers = box_centers(anchors), box_centers(boxes)
+        image = torch.div(places, gt_boxes.tensor.shape[1], rounding_mode="floor")
+        farthest = _largest_distances(anchors_per_level, centers, image, len(gt_boxes))  # (N,)
+        # no center at all is apart from another: any value does
+        scale = (farthest.clamp(min=1e-6) * 1000)[image, None]  # (T, 1)
+        rows = max(1, pairs_at_once(boxes.device) // len(anchors))
         candidates, ious = [], []
-        for chunk, chunk_centers in zip(grown.split(rows), centers.split(rows), strict=True):
-            iou = pairwise_iou(Boxes(chunk), Boxes(anchors))  # (m, R)
-            best = (iou - _distances(chunk_centers, points) / scale).topk(k, dim=1).indices
+        for grown, middle, unit in zip(
+            grow(boxes, self.margin).split(rows),
+            centers.split(rows),
+            scale.split(rows),
+            strict=True,
+        ):
+            iou = pairwise_iou(Boxes(grown), Boxes(anchors))  # (t, R)
+            best = (iou - _distances(middle, points) / unit).topk(k, dim=1).indices
             candidates.append(best)
             ious.append(iou.gather(1, best))
         index, quality = torch.cat(candidates), torch.cat(ious)
-        inside = self._inside(anchors[index], objects[:, None])
-        return win_by_quality(index, quality, inside, len(anchors))
+        inside = self._inside(anchors[index], boxes[:, None])
+        shape = (*gt_boxes.valid.shape, len(anchors))
+        return win_by_quality(index, quality, inside, places, shape)
 
 
 class CenteredMaxIoUAssigner(_CenterAssigner):
     """Labels by highest IoU, for heads with centerness.
 
-    A positive whose centre lies outside its object has no centerness: it is ignored.
+    A positive whose center lies outside its ground-truth box has no centerness: it is ignored.
+    `quality` is the highest IoU.
     """
 
     def __init__(
@@ -162,31 +183,41 @@ class CenteredMaxIoUAssigner(_CenterAssigner):
         allow_low_quality_matches: bool = True,
         legacy_plus_one: bool = False,
     ) -> None:
-        """See :class:`MaxIoUAssigner`; `legacy_plus_one` as in :class:`ATSSAssigner`."""
+        """
+        Args:
+            thresholds: IoUs that separate the labels, positive and ascending.
+            labels: one more than thresholds, each 1 (matched), 0 (background) or -1 (ignored).
+            allow_low_quality_matches: each box's best anchors (that overlap it) are matched too.
+            legacy_plus_one: IoUs count a width as x2 - x1 + 1; anchors are plain all the same.
+        """
         super().__init__(legacy_plus_one)
         self.by_iou = MaxIoUAssigner(thresholds, labels, allow_low_quality_matches)
 
     @torch.no_grad()
-    def __call__(self, anchors_per_level: Sequence[Boxes], gt_boxes: Boxes) -> Assignment:
-        """Return the assignment of one image's anchors (XYXY); `quality` is the highest IoU."""
-        result = self.by_iou(anchors_per_level, Boxes(grow(gt_boxes.tensor, self.margin)))
-        if len(gt_boxes) == 0:
+    def batch(self, anchors_per_level: Sequence[Boxes], gt_boxes: PaddedBoxes) -> Assignment:
+        """See :meth:`BatchAssigner.batch`."""
+        grown = PaddedBoxes(grow(gt_boxes.tensor, self.margin), gt_boxes.valid, gt_boxes.counts)
+        result = self.by_iou.batch(anchors_per_level, grown)
+        if gt_boxes.tensor.shape[1] == 0:
             return result
         anchors = torch.cat([level.tensor for level in anchors_per_level])
-        outside = ~self._inside(anchors, gt_boxes.tensor[result.matched_idxs])
+        index = result.matched_idxs[..., None].expand(-1, -1, 4)
+        outside = ~self._inside(anchors, gt_boxes.tensor.gather(1, index))  # (N, R)
         result.labels.masked_fill_((result.labels == 1) & outside, -1)
         return result
 
 
 def _distances(centers: Tensor, points: Tensor) -> Tensor:
-    """Return the distances (m, R) between centres (m, 2) and points (R, 2)."""
+    """Return the distances (m, R) between centers (m, 2) and points (R, 2)."""
     dx = centers[:, None, 0] - points[:, 0]
     dy = centers[:, None, 1] - points[:, 1]
     return dx.square_().add_(dy.square_()).sqrt_()
 
 
-def _largest_distance(anchors_per_level: Sequence[Boxes], centers: Tensor) -> Tensor:
-    """Return the largest distance of any centre (M, 2) to an anchor's.
+def _largest_distances(
+    anchors_per_level: Sequence[Boxes], centers: Tensor, image: Tensor, num_images: int
+) -> Tensor:
+    """Return each image's largest distance (N,) of a box's center (T, 2) to an anchor's.
 
     A level's anchors form a rectangle, so that the farthest one is at a corner.
     """
@@ -195,4 +226,5 @@ def _largest_distance(anchors_per_level: Sequence[Boxes], centers: Tensor) -> Te
         if len(level) > 0:
             low, high = box_centers(level.tensor).aminmax(dim=0)
             corners += [low, high, torch.stack([low[0], high[1]]), torch.stack([high[0], low[1]])]
-    return _distances(centers, torch.stack(corners)).max()
+    of_box = _distances(centers, torch.stack(corners)).amax(dim=1)
+    return of_box.new_zeros(num_images).scatter_reduce_(0, image, of_box, "amax")

@@ -1,10 +1,10 @@
-"""Assignment by position and scale: each level looks for objects of its own range of sizes.
+"""Assignment by position and scale: each level has ground-truth boxes of its own range of sizes.
 
-After Tian et al. 2019 (FCOS, arXiv 1904.01355), sections 3.1 and 3.2, with their later centre
+After Tian et al. 2019 (FCOS, arXiv 1904.01355), sections 3.1 and 3.2, with their later center
 sampling; SSC ("spatial and scale constraint") in Zhang et al. 2020 (arXiv 1912.02424), section 3.1.
 """
 
-# M objects, R anchors in all, C anchors of a chunk
+# N images, M ground-truth boxes of an image, R anchors in all, C anchors of a piece
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lucidet.modeling.assigners.assignment import Assignment
-from lucidet.modeling.assigners.geometry import box_centers
-from lucidet.structures import Boxes
+from lucidet.modeling.assigners.assignment import Assignment, BatchAssigner
+from lucidet.modeling.assigners.max_iou import pairs_at_once
+from lucidet.structures import Boxes, PaddedBoxes
 
 __all__ = ["ScaleRangeAssigner"]
 
-#: pixels that a location must at least lie inside its object
+#: pixels that a location must at least lie inside its ground-truth box
 INSIDE = 0.01
-#: object-anchor pairs looked at together: 2 MB in float32, which stays in the cache
-CHUNK_PAIRS = 500_000
 
 
-class ScaleRangeAssigner:
-    """A location finds the smallest object that it lies in and that is of its level's scale.
+class ScaleRangeAssigner(BatchAssigner):
+    """A location is matched to the smallest box that it lies in and that is of its level's scale.
 
-    An object is of a level's scale at a location if the largest of the location's distances to the
-    object's four edges lies in the level's range.
+    A ground-truth box is of a level's scale at a location if the largest of the location's
+    distances to the box's four edges lies in the level's range. `quality` is 1 for positives: there
+    is no better or worse here.
 
     >>> assigner = ScaleRangeAssigner([(-1, 64), (64, math.inf)])
     >>> cell = Boxes(torch.tensor([[46.0, 46, 54, 54]]))
@@ -50,11 +49,11 @@ class ScaleRangeAssigner:
             ranges: per level, smallest and largest distance, pixels, both included unless
                 `open_ranges`.
             strides: per level, pixels; needed for `center_radius`.
-            center_radius: strides; a location must be nearer than this to the object's centre in x
-                and in y; None: anywhere in the object.
+            center_radius: strides; a location must be nearer than this to the box's center in x and
+                in y; None: anywhere in the box.
             open_ranges: the bounds belong to no level, and a location may lie as near to the
-                object's edge as it likes: detectron2's and torchvision's FCOS. Else as in SSC. An
-                object at the image's border often has a distance of exactly 64 pixels.
+                box's edge as it likes: detectron2's and torchvision's FCOS. Else as in SSC. A
+                box at the image's border often has a distance of exactly 64 pixels.
 
         Raises:
             ValueError: a range that is empty, or strides that do not fit the ranges.
@@ -74,10 +73,8 @@ class ScaleRangeAssigner:
             self.radii = [center_radius * stride for stride in strides]
 
     @torch.no_grad()
-    def __call__(self, anchors_per_level: Sequence[Boxes], gt_boxes: Boxes) -> Assignment:
-        """Return the assignment of one image's anchors, whose centres are the locations.
-
-        `quality` is 1 for positives: there is no better or worse here.
+    def batch(self, anchors_per_level: Sequence[Boxes], gt_boxes: PaddedBoxes) -> Assignment:
+        """See :meth:`BatchAssigner.batch`; the anchors' centers are the locations.
 
         Raises:
             ValueError: another number of levels than ranges.
@@ -87,39 +84,45 @@ class ScaleRangeAssigner:
                 f"there are {len(anchors_per_level)} levels of anchors, but {len(self.ranges)} "
                 "ranges of scale; give one range a level"
             )
+        boxes, valid = gt_boxes.tensor, gt_boxes.valid
         count = sum(len(level) for level in anchors_per_level)
-        objects = gt_boxes.tensor
-        if len(objects) == 0 or count == 0:
-            return Assignment.without_objects(count, objects.device)
-        matched, found = [], []
-        for level, scale, radius in zip(anchors_per_level, self.ranges, self.radii, strict=True):
-            for points in box_centers(level.tensor).split(max(1, CHUNK_PAIRS // len(objects))):
-                area, row = _smallest_object(points, objects, scale, radius, self.open_ranges)
-                matched.append(row)
-                found.append(area.isfinite())
-        labels = torch.cat(found)
-        return Assignment(torch.cat(matched), labels.to(torch.int8), labels.float())
+        if valid.numel() == 0 or count == 0:
+            return Assignment.without_objects((len(gt_boxes), count), boxes.device)
+        areas = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1).where(valid, math.inf)  # (N, M)
+        lengths = [len(level) for level in anchors_per_level]
+        bounds = self._bounds(lengths, boxes.device)  # (3, R)
+        centers = torch.cat([level.get_centers() for level in anchors_per_level])
+        size = max(1, pairs_at_once(boxes.device) // valid.numel())
+        smallest, matched = [], []
+        for points, limits in zip(centers.split(size), bounds.split(size, dim=1), strict=True):
+            fits = self._fits(points, boxes, limits)  # (N, M, C)
+            area, row = torch.where(fits, areas[..., None], math.inf).min(dim=1)
+            smallest.append(area)
+            matched.append(row)
+        positive = torch.cat(smallest, dim=1).isfinite()  # (N, R)
+        return Assignment(torch.cat(matched, dim=1), positive.to(torch.int8), positive.float())
 
+    def _bounds(self, lengths: list[int], device: torch.device) -> Tensor:
+        """Return each location's smallest and largest distance and its radius: (3, R), pixels."""
+        low, high = zip(*self.ranges, strict=True)
+        of_level = torch.tensor([low, high, self.radii])  # on the host
+        each = of_level.repeat_interleave(torch.tensor(lengths), dim=1)
+        return each.to(device, non_blocking=True)
 
-def _smallest_object(
-    points: Tensor,
-    objects: Tensor,
-    scale: tuple[float, float],
-    radius: float,
-    open_ranges: bool,
-) -> tuple[Tensor, Tensor]:
-    """Return the area (C,) and row (C,) of each location's object; infinite where there is none."""
-    x, y = points.T
-    left, top = x - objects[:, None, 0], y - objects[:, None, 1]  # (M, C)
-    right, bottom = objects[:, None, 2] - x, objects[:, None, 3] - y
-    nearest = torch.minimum(torch.minimum(left, right), torch.minimum(top, bottom))
-    farthest = torch.maximum(torch.maximum(left, right), torch.maximum(top, bottom))
-    if open_ranges:
-        fits = (nearest > 0) & (farthest > scale[0]) & (farthest < scale[1])
-    else:
-        fits = (nearest > INSIDE) & (farthest >= scale[0]) & (farthest <= scale[1])
-    if radius < math.inf:
-        # left - right is twice the offset from the centre
-        fits &= ((left - right).abs() < 2 * radius) & ((top - bottom).abs() < 2 * radius)
-    area = (objects[:, 2:] - objects[:, :2]).prod(dim=1)
-    return torch.where(fits, area[:, None], math.inf).min(dim=0)
+    def _fits(self, points: Tensor, boxes: Tensor, limits: Tensor) -> Tensor:
+        """Return (N, M, C) bool: location (C, 2) lies in box (N, M, 4), which is of its scale."""
+        x, y = points.T
+        low, high, radius = limits  # (C,)
+        left, top = x - boxes[..., None, 0], y - boxes[..., None, 1]  # (N, M, C)
+        right, bottom = boxes[..., None, 2] - x, boxes[..., None, 3] - y
+        nearest = torch.minimum(torch.minimum(left, right), torch.minimum(top, bottom))
+        farthest = torch.maximum(torch.maximum(left, right), torch.maximum(top, bottom))
+        if self.open_ranges:
+            fits = (nearest > 0) & (farthest > low) & (farthest < high)
+        else:
+            fits = (nearest > INSIDE) & (farthest >= low) & (farthest <= high)
+        if min(self.radii) == math.inf:
+            return fits
+        # left - right is twice the offset from the center
+        offset = torch.maximum((left - right).abs_(), (top - bottom).abs_())
+        return fits & (offset < 2 * radius)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lucidet.config import CfgNode, configurable
 from lucidet.layers import giou_loss
+from lucidet.layers.fast.focal_loss_sum import focal_loss_sum
 from lucidet.modeling.anchor_generator import DefaultAnchorGenerator
 from lucidet.modeling.assigners import (
     Assigner,
@@ -28,16 +29,15 @@ from lucidet.modeling.box_regression import Box2BoxTransform, Box2BoxTransformLi
 from lucidet.modeling.legacy import LegacyBox2BoxTransform
 from lucidet.modeling.losses import (
     centerness_of,
-    focal_loss_sum,
     gather_positives,
+    mean_over_ranks,
     scores_with_centerness,
     weighted,
 )
 from lucidet.modeling.meta_arch.build import META_ARCH_REGISTRY
-from lucidet.modeling.meta_arch.dense_detector import DenseDetector, mean_over_ranks
+from lucidet.modeling.meta_arch.dense_detector import DenseDetector
 from lucidet.modeling.meta_arch.dense_head import CenternessHead
 from lucidet.structures import Boxes
-from lucidet.utils import comm
 
 __all__ = ["ATSS", "PointTransform", "build_assigner"]
 
@@ -205,32 +205,33 @@ class ATSS(DenseDetector):
     ) -> dict[str, Tensor]:
         """Return `loss_cls`, `loss_box_reg` and `loss_centerness`.
 
-        The normalisers are means over the processes: of the positives for classes and centerness,
+        The normalizers are means over the processes: of the positives for classes and centerness,
         of the summed centerness targets, which weight them, for boxes.
         """
         labels = torch.stack(gt_labels)  # (N, R)
+        weights = (labels >= 0).float()  # ignored anchors weigh nothing
         positives = gather_positives(anchors, labels, gt_boxes, self.num_classes)
-        central = centerness_of(positives.anchors, positives.objects)
-        fewest = 1 / comm.get_world_size()  # one positive in the batch of the run
-        count = mean_over_ranks(central.new_full((), float(len(positives)))).clamp(min=fewest)
-        weight = mean_over_ranks(central.sum()).clamp(min=1e-6 * fewest)
+        central = centerness_of(positives.anchors, positives.targets)  # (P,)
+        count = mean_over_ranks(central.new_full((), float(len(positives.anchors))), at_least=1)
+        weight = mean_over_ranks(central.sum(), at_least=1e-6)
 
-        boxes = self.box2box_transform.apply_deltas(
-            positives.pick(pred_anchor_deltas), positives.anchors
-        )
-        giou = giou_loss(boxes, positives.objects)
-        logits = positives.pick(pred_centerness)
         cls_sum = focal_loss_sum(
-            pred_logits, labels, positives, self.focal_loss_alpha, self.focal_loss_gamma
+            pred_logits, weights, positives.at, self.focal_loss_alpha, self.focal_loss_gamma
         )
-        centerness_sum = F.binary_cross_entropy_with_logits(logits, central, reduction="sum")
-        terms = {
-            "loss_cls": (cls_sum, count, 1.0),
-            "loss_box_reg": ((giou * central).sum(), weight, self.reg_loss_weight),
-            "loss_centerness": (centerness_sum, count, 1.0),
-        }
-        self.metrics["num_pos_anchors"] = count / len(gt_labels)
-        return weighted(terms)
+        deltas = positives.pick(pred_anchor_deltas)
+        boxes = self.box2box_transform.apply_deltas(deltas, positives.anchors)
+        giou = giou_loss(boxes, positives.targets)
+        centerness_sum = F.binary_cross_entropy_with_logits(
+            positives.pick(pred_centerness), central, reduction="sum"
+        )
+        self.metrics["num_pos_anchors"] = count / len(labels)
+        return weighted(
+            {
+                "loss_cls": (cls_sum, count, 1.0),
+                "loss_box_reg": ((giou * central).sum(), weight, self.reg_loss_weight),
+                "loss_centerness": (centerness_sum, count, 1.0),
+            }
+        )
 
     def scores(self, logits: list[Tensor], *centerness: list[Tensor]) -> list[Tensor]:
         """Return one image's scores per level (R_l, K); 0 where the class score is too low.

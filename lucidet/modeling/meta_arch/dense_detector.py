@@ -12,22 +12,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from lucidet.config import CfgNode
 from lucidet.layers import batched_nms
-from lucidet.modeling.assigners import Assigner, assign
+from lucidet.modeling.assigners import Assigner, assign_batch
 from lucidet.modeling.backbone import Backbone
 from lucidet.modeling.box_regression import BoxCoder
 from lucidet.modeling.matcher import Matcher
 from lucidet.modeling.meta_arch.dense_candidates import best_candidates
 from lucidet.modeling.meta_arch.detector import Detector, Record
-from lucidet.structures import Boxes, ImageList, Instances
-from lucidet.utils import comm
-from lucidet.utils.probe import probe
+from lucidet.structures import Boxes, ImageList, Instances, PaddedBoxes, pad_rows, take_rows
+from lucidet.utils.probe import probe, probe_images
 
-__all__ = ["DenseDetector", "mean_over_ranks", "permute_to_N_HWA_K"]
+__all__ = ["DenseDetector", "permute_to_N_HWA_K"]
 
 
 def permute_to_N_HWA_K(tensor: Tensor, K: int) -> Tensor:
@@ -37,16 +35,6 @@ def permute_to_N_HWA_K(tensor: Tensor, K: int) -> Tensor:
     n, _, height, width = tensor.shape
     # (N, AK, H, W) -> (N, A, K, H, W) -> (N, H, W, A, K) -> (N, HWA, K)
     return tensor.view(n, -1, K, height, width).permute(0, 3, 4, 1, 2).reshape(n, -1, K)
-
-
-def mean_over_ranks(value: Tensor) -> Tensor:
-    """Return the mean of a scalar over all processes; itself where there is one."""
-    world = comm.get_world_size()
-    if world == 1:
-        return value
-    total = value.detach().clone()
-    dist.all_reduce(total)
-    return total / world
 
 
 class DenseDetector(Detector):
@@ -157,7 +145,7 @@ class DenseDetector(Detector):
         predictions: Sequence[list[Tensor]],
         gt_instances: list[Instances],
     ) -> dict[str, Tensor]:
-        """Return the losses: anchors, then who has to find what, then how well it was found."""
+        """Return the losses: anchors, what they are matched to, how well that is predicted."""
         logits, deltas, *centerness = self._rows(predictions)
         anchors = self.anchor_generator(features)
         gt_labels, gt_boxes = self.label_anchors(anchors, gt_instances)
@@ -219,38 +207,34 @@ class DenseDetector(Detector):
     def label_anchors(
         self, anchors: list[Boxes], gt_instances: list[Instances]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Return per image each anchor's class (R,) and the box of its object (R, 4).
+        """Return per image each anchor's class (R,) and its ground-truth box (R, 4).
+
+        Args:
+            anchors: per level, R_l boxes, the same for all images.
+            gt_instances: per image, with `gt_boxes` and `gt_classes`.
 
         Returns:
             labels: 0..K-1, K for background, -1 for ignored.
-            boxes: valid only where the label is in 0..K-1.
+            boxes: XYXY; valid only where the label is in 0..K-1.
         """
-        labels, boxes = [], []
-        for image, instances in enumerate(gt_instances):
-            objects, classes = instances.gt_boxes, instances.gt_classes
-            result = assign(self.assigner, anchors, objects)
-            if len(objects) > 0:
-                label = classes[result.matched_idxs].masked_fill(
-                    result.labels == 0, self.num_classes
-                )
-                label.masked_fill_(result.labels == -1, -1)
-                box = objects.tensor[result.matched_idxs]
-            else:
-                label = torch.where(result.labels == 0, self.num_classes, -1)
-                box = objects.tensor.new_zeros(len(label), 4)
-            labels.append(label)
-            boxes.append(box)
-            probe(
-                "dense.assign",
-                image=image,
-                matched_idxs=result.matched_idxs,
-                labels=result.labels,
-                quality=result.quality,
-                gt_boxes=objects,
-                gt_classes=classes,
-                anchors=anchors,
-            )
-        return labels, boxes
+        padded = PaddedBoxes.from_boxes([own.gt_boxes for own in gt_instances])
+        classes = pad_rows([own.gt_classes for own in gt_instances])  # (N, M)
+        result = assign_batch(self.assigner, anchors, padded)
+        probe_images(
+            "dense.assign",
+            len(gt_instances),
+            lambda image: {
+                **vars(result.image(image)),
+                "gt_boxes": gt_instances[image].gt_boxes,
+                "gt_classes": gt_instances[image].gt_classes,
+                "anchors": anchors,
+            },
+        )
+        labels = take_rows((classes + 1) * padded.valid, result.matched_idxs) - 1  # no box: -1
+        labels.masked_fill_(result.labels == 0, self.num_classes)
+        labels.masked_fill_(result.labels == -1, -1)
+        boxes = take_rows(padded.tensor, result.matched_idxs)  # (N, R, 4)
+        return list(labels.unbind()), list(boxes.unbind())
 
     def _rows(self, predictions: Sequence[list[Tensor]]) -> list[list[Tensor]]:
         """Return logits (N, R_l, K), deltas (N, R_l, 4) and possibly centerness (N, R_l)."""
@@ -273,27 +257,6 @@ class DenseDetector(Detector):
             [permute_to_N_HWA_K(level, dims) for level in kind]
             for kind, dims in zip(predictions, dims_per_anchor, strict=True)
         ]
-
-    def _normalizer(self, kind: str, positives: int, initial_value: float) -> Tensor:
-        """Return what sums over the batch are divided by; the same for any number of processes.
-
-        Sums of one process are divided by the mean over the processes, and gradients and losses
-        are averaged over them: together, sums over the batch of the run divided by its positives.
-
-        Args:
-            kind: "ema": a moving average of the numbers of positives, which is smoother than each
-                batch's own; anything else: this batch's number.
-            positives: in the batch of this process.
-            initial_value: where the average begins, for the whole batch.
-        """
-        world = comm.get_world_size()
-        count: Tensor | float = float(max(positives, 1))
-        if world > 1:
-            own = torch.full((), float(positives), device=self.device)
-            count = mean_over_ranks(own).clamp(min=1 / world)
-        if kind == "ema":
-            return self._ema_update("loss_normalizer", count, initial_value / world)
-        return torch.full((), count, device=self.device) if isinstance(count, float) else count
 
     @torch.no_grad()
     def _ema_update(

@@ -18,16 +18,18 @@ from torch import Tensor, nn
 
 from lucidet.config import CfgNode, configurable
 from lucidet.layers import giou_loss
+from lucidet.layers.fast.focal_loss_sum import focal_loss_sum
 from lucidet.modeling.anchor_generator import DefaultAnchorGenerator
 from lucidet.modeling.assigners import Assigner, ScaleRangeAssigner
 from lucidet.modeling.backbone import Backbone, build_backbone
 from lucidet.modeling.box_regression import Box2BoxTransformLinear, BoxCoder
 from lucidet.modeling.losses import (
     centerness_of,
-    focal_loss_sum,
     gather_positives,
+    mean_over_ranks,
     scores_with_centerness,
     weighted,
+    world_size,
 )
 from lucidet.modeling.meta_arch.build import META_ARCH_REGISTRY
 from lucidet.modeling.meta_arch.dense_detector import DenseDetector
@@ -165,25 +167,28 @@ class FCOS(DenseDetector):
     ) -> dict[str, Tensor]:
         """Return `loss_fcos_cls`, `loss_fcos_loc` and `loss_fcos_ctr`.
 
-        All three are sums divided by a moving average of this process's number of positives; with
-        ``loss_normalizer`` "batch" by this batch's number.
+        All three are sums divided by a moving average of the number of positives, a mean over the
+        processes; with ``loss_normalizer`` "batch" by this batch's number.
         """
         labels = torch.stack(gt_labels)  # (N, R)
+        weights = (labels >= 0).float()  # ignored locations weigh nothing
         positives = gather_positives(anchors, labels, gt_boxes, self.num_classes)
-        normalizer = self._normalizer(self.normalize_losses_by, len(positives), 300)
+        count = weights.new_full((), float(len(positives.anchors)))
+        normalizer = mean_over_ranks(count, at_least=1)
+        if self.normalize_losses_by == "ema":
+            normalizer = self._ema_update("loss_normalizer", normalizer, 300 / world_size())
 
-        central = centerness_of(positives.anchors, positives.objects)
-        boxes = self.box2box_transform.apply_deltas(
-            positives.pick(pred_anchor_deltas), positives.anchors
-        )
         cls_sum = focal_loss_sum(
-            pred_logits, labels, positives, self.focal_loss_alpha, self.focal_loss_gamma
+            pred_logits, weights, positives.at, self.focal_loss_alpha, self.focal_loss_gamma
         )
-        box_sum = giou_loss(boxes, positives.objects, reduction="sum")
+        deltas = positives.pick(pred_anchor_deltas)
+        boxes = self.box2box_transform.apply_deltas(deltas, positives.anchors)
+        box_sum = giou_loss(boxes, positives.targets, reduction="sum")
+        central = centerness_of(positives.anchors, positives.targets)  # (P,)
         centerness_sum = F.binary_cross_entropy_with_logits(
             positives.pick(pred_centerness), central, reduction="sum"
         )
-        self.metrics["num_pos_anchors"] = normalizer.new_full((), len(positives) / len(gt_labels))
+        self.metrics["num_pos_anchors"] = count / len(labels)
         return weighted(
             {
                 "loss_fcos_cls": (cls_sum, normalizer, 1.0),

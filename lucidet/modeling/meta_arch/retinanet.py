@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from lucidet.config import CfgNode, configurable
+from lucidet.layers.fast.focal_loss_sum import focal_loss_sum
 from lucidet.modeling.anchor_generator import build_anchor_generator
 from lucidet.modeling.assigners import Assigner
 from lucidet.modeling.backbone import Backbone, build_backbone
 from lucidet.modeling.box_regression import Box2BoxTransform, BoxCoder, box_loss_sum
 from lucidet.modeling.legacy import GrownObjects, LegacyBox2BoxTransform
-from lucidet.modeling.losses import focal_loss_sum, gather_positives, weighted
+from lucidet.modeling.losses import gather_positives, mean_over_ranks, weighted, world_size
 from lucidet.modeling.matcher import Matcher
 from lucidet.modeling.meta_arch.build import META_ARCH_REGISTRY
 from lucidet.modeling.meta_arch.dense_detector import DenseDetector, permute_to_N_HWA_K
@@ -142,55 +143,40 @@ class RetinaNet(DenseDetector):
     ) -> dict[str, Tensor]:
         """Return `loss_cls` and `loss_box_reg`; see :meth:`DenseDetector.losses`.
 
-        Both are sums divided by a moving average of the number of positives in this process, which
-        is smoother than each batch's own. With ``loss_normalizer`` "batch" it is this batch's
-        number; with "image" each image is divided by its own, and the images are averaged.
+        Both are sums divided by a moving average of the number of positives, a mean over the
+        processes, which is smoother than each batch's. With ``loss_normalizer`` "batch" it is this
+        batch's number; with "image" each image is divided by its own, and the images are averaged.
         """
-        if self.normalize_losses_by == "image" and len(gt_labels) > 1:
-            return self._mean_of_images(
-                anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes
-            )
         labels = torch.stack(gt_labels)  # (N, R)
+        weights = (labels >= 0).float()  # ignored anchors weigh nothing
         positives = gather_positives(anchors, labels, gt_boxes, self.num_classes)
-        normalizer = self._normalizer(self.normalize_losses_by, len(positives), 100)
+        box_weights = None
+        count = weights.new_full((), float(len(positives.anchors)))
+        normalizer = mean_over_ranks(count, at_least=1)
+        if self.normalize_losses_by == "ema":
+            normalizer = self._ema_update("loss_normalizer", normalizer, 100 / world_size())
+        elif self.normalize_losses_by == "image":
+            normalizer = weights.new_full((), float(len(labels)))
+            own = ((labels >= 0) & (labels < self.num_classes)).sum(dim=1).clamp(min=1)  # (N,)
+            weights = weights / own[:, None]
+            box_weights = (1 / own)[positives.at[0]]  # (P,)
+
         cls_sum = focal_loss_sum(
-            pred_logits, labels, positives, self.focal_loss_alpha, self.focal_loss_gamma
+            pred_logits, weights, positives.at, self.focal_loss_alpha, self.focal_loss_gamma
         )
         box_sum = box_loss_sum(
             self.box2box_transform,
             positives.pick(pred_anchor_deltas),
             positives.anchors,
-            positives.objects,
+            positives.targets,
             self.box_reg_loss_type,
             self.smooth_l1_beta,
+            box_weights,
         )
-        self.metrics["num_pos_anchors"] = normalizer.new_full((), len(positives) / len(gt_labels))
+        self.metrics["num_pos_anchors"] = count / len(labels)
         return weighted(
             {"loss_cls": (cls_sum, normalizer, 1.0), "loss_box_reg": (box_sum, normalizer, 1.0)}
         )
-
-    def _mean_of_images(
-        self,
-        anchors: list[Boxes],
-        pred_logits: list[Tensor],
-        gt_labels: list[Tensor],
-        pred_anchor_deltas: list[Tensor],
-        gt_boxes: list[Tensor],
-    ) -> dict[str, Tensor]:
-        """Return the mean over images of each image's losses by itself."""
-        terms = []
-        for i in range(len(gt_labels)):
-            one = slice(i, i + 1)
-            terms.append(
-                self.losses(
-                    anchors,
-                    [level[one] for level in pred_logits],
-                    gt_labels[one],
-                    [level[one] for level in pred_anchor_deltas],
-                    gt_boxes[one],
-                )
-            )
-        return {name: torch.stack([t[name] for t in terms]).mean() for name in terms[0]}
 
     def inference_single_image(
         self,
