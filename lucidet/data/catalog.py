@@ -175,7 +175,10 @@ class _MetadataCatalog(UserDict):
         if not name:
             raise ValueError("a data set's name must not be empty")
         if name not in self.data:
-            found = self.find(name) if self.find is not None else None
+            try:
+                found = self.find(name) if self.find is not None else None
+            except ValueError:  # a folder of that name, which is no dataset: loading it says why
+                found = None
             if found is not None:
                 return self.get(found)
             self.data[name] = Metadata(name=name)

@@ -12,7 +12,7 @@ from lucidet.data.datasets.coco import coco_records
 from lucidet.data.datasets.coco_json import read_coco
 from lucidet.data.fields import id_order
 from lucidet.data.specification.image_folder import ImageFolder
-from lucidet.data.specification.layout import SPLIT_WORDS, WHOLE, Layout, split_word
+from lucidet.data.specification.layout import SPLIT_WORDS, TRAIN, VAL, WHOLE, Layout, split_word
 from lucidet.data.specification.reading import Reading, Report, SpecificationError
 
 ROBOFLOW = "_annotations.coco.json"
@@ -56,6 +56,9 @@ def recognise(folder: Path, images: Path | None = None) -> Layout | None:
         found = from_file(files[0], images, folder)
         found.path = folder
         return found
+    words = {file: split_word(file.stem) for file in files}
+    if {TRAIN, VAL} <= set(words.values()):  # beside them, trainval.json says nothing new
+        files = [file for file in files if "trainval" not in file.stem.lower()]
     by_split: dict[str, list[Path]] = {}
     for file in files:
         by_split.setdefault(split_word(file.stem) or file.stem, []).append(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -73,17 +74,36 @@ def parse(
 
 
 def _parse_text(text: str, registered: Sequence[str]) -> list[Item]:
-    whole = _parse_item(text, registered)
-    if whole is not None:
-        return [whole]
+    with contextlib.suppress(SpecificationError):
+        whole = _parse_item(text, registered)
+        if whole is not None:
+            return [whole]
     items = []
-    parts = [part.strip() for part in text.split(",")]
-    for part in parts:
-        item = _parse_item(part, registered) if part else None
+    parts = text.split(",")
+    while parts:
+        item, used = _first_item(parts, registered)
         if item is None:
-            raise SpecificationError(_not_found(part or text, registered))
+            raise SpecificationError(_not_found(parts[0].strip() or text, registered))
         items.append(item)
+        del parts[:used]
     return items
+
+
+def _first_item(parts: Sequence[str], registered: Sequence[str]) -> tuple[Item | None, int]:
+    """Return the source that the first parts name, and their number: a path may have commas."""
+    problem: SpecificationError | None = None
+    for used in range(1, len(parts) + 1):
+        text = ",".join(parts[:used])
+        try:
+            item = _parse_item(text, registered) if text.strip() else None
+        except SpecificationError as error:  # half of a folder's name may be left
+            problem = problem or error
+            continue
+        if item is not None:
+            return item, used
+    if problem is not None:
+        raise problem
+    return None, 0
 
 
 def _parse_item(text: str, registered: Sequence[str]) -> Item | None:

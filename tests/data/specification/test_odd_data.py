@@ -172,6 +172,34 @@ def test_two_files_that_do_not_say_what_they_are_for(tmp_path):
     assert set(names) == {"train", "val"}
 
 
+def test_a_file_of_all_beside_train_and_val_is_passed_over(tmp_path):
+    pictures(tmp_path / "images")
+    for name, numbers in (("train", [0, 1]), ("val", [2, 3]), ("trainval", [0, 1, 2, 3])):
+        coco(tmp_path / "annotations" / f"instances_{name}.json", numbers)
+    names = resolve(tmp_path)
+    check(names["train"], [0, 1])
+    check(names["val"], [2, 3])
+
+
+def test_metadata_of_a_folder_that_is_no_dataset_is_empty(tmp_path, monkeypatch):
+    """Programs name metadata before they register data; a folder may have the same name."""
+    pictures(tmp_path / "photos", [0])
+    monkeypatch.chdir(tmp_path)
+    assert MetadataCatalog.get("photos").get("thing_classes") is None
+    with pytest.raises(SpecificationError, match="not recognised"):
+        DatasetCatalog.get("photos")
+
+
+def test_kaggle_like_csv_with_one_folder_of_images(tmp_path):
+    pictures(tmp_path / "train")
+    rows = ["image_id,width,height,bbox,source"]
+    rows += [f'img_{n},60,40,"[5.0, 5.0, 20.0, 15.0]",x' for n in (0, 2, 4)]
+    (tmp_path / "train.csv").write_text("\n".join(rows))
+    records, report = read(tmp_path)
+    assert [a["bbox"] for r in records for a in r["annotations"]] == [[5, 5, 25, 20]] * 3
+    assert "every box is 'object'" in report
+
+
 def test_train_and_val_files_by_their_names(tmp_path):
     pictures(tmp_path / "images")
     specs = [

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lucidet.config import get_cfg
-from lucidet.data import DatasetCatalog, MetadataCatalog
+from lucidet.data import DatasetCatalog, MetadataCatalog, dataset_names
 from lucidet.data.specification import every_split, explicit, resolve
 from lucidet.engine import DefaultTrainer
 from lucidet.evaluation import COCOEvaluator
@@ -98,6 +98,7 @@ def test_difficult_boxes_do_not_count_in_an_evaluation(tmp_path):
 
 
 def test_joined_datasets_evaluate_with_ids_that_repeat(tmp_path):
+    tmp_path = tmp_path / "one, two"  # commas are in paths too
     for part, classes in (("a", ["dog", "cat"]), ("b", ["cat", "dog"])):
         pictures(tmp_path / part / "images", [0, 1])
         voc(tmp_path / part / "annotations", [0, 1])
@@ -105,6 +106,7 @@ def test_joined_datasets_evaluate_with_ids_that_repeat(tmp_path):
     names = resolve(f"{tmp_path / 'a'}:all,{tmp_path / 'b'}:all", splits=("train",))
     assert names == {"train": "a+b"}
     assert MetadataCatalog.get("a+b").thing_classes == ["dog", "cat"]
+    assert dataset_names(explicit("a+b"), "train") == ["a+b"]
     assert [r["image_id"] for r in DatasetCatalog.get("a+b")] == [
         "1/img_0", "1/img_1", "2/img_0", "2/img_1",
     ]  # fmt: skip
@@ -125,7 +127,7 @@ def test_a_name_is_the_same_in_another_process(tmp_path):
     coco(tmp_path / "all.json")
     names = resolve(f"coco:{tmp_path / 'all.json'}@images")
     code = """
-from lucidet.data import DatasetCatalog, MetadataCatalog
+from lucidet.data import DatasetCatalog, MetadataCatalog, dataset_names
 import sys
 for text in sys.argv[1:]:
     print(MetadataCatalog.get(text).name, [r["image_id"] for r in DatasetCatalog.get(text)])
