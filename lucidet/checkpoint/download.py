@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -21,12 +22,18 @@ from typing import Any
 
 from filelock import FileLock
 
+from lucidet._regular_file import limit_of
 from lucidet.utils.cache_folder import cache_folder
 
 __all__ = ["cache_folder", "cached_path", "fetch", "is_offline", "sha256_of"]
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30  # seconds without a byte
+_TOTAL = 6 * 3600  # seconds of one transfer
+_SLOWEST, _PATIENCE = 1024, 60  # bytes a second, on average after so many seconds
+_LONGEST_NAME = 200  # bytes, of a file in the cache; file systems allow 255 with our suffixes
+#: what is said of a page that a server sends in the place of a file
+_PAGES = ("text/html", "application/xhtml+xml", "application/json", "text/xml", "application/xml")
 _PARTIAL_CONTENT, _RANGE_NOT_SATISFIABLE = 206, 416
 #: torchvision's names end in the first digits of the file's SHA-256: resnet50-0676ba61.pth
 _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8})\.(?:pth|pt|safetensors)")
@@ -50,11 +57,22 @@ def cached_path(url: str) -> Path:
     host = re.sub(r"[^A-Za-z0-9.-]", "_", parts.netloc)
     # a name from the network must not lead out of the folder
     names = [re.sub(r"[^A-Za-z0-9._=+-]", "_", name) for name in names if name not in (".", "..")]
-    if not host or not names:
+    host = host if host.strip(".") else "_" * len(host)
+    if not host or not names or parts.scheme not in ("http", "https"):
         raise ValueError(f"{url} names no file; expected https://HOST/FILE")
+    names = [_short(name) for name in names]
     if parts.query:  # files that differ only in it must not meet
         names[-1] = f"{hashlib.sha256(parts.query.encode()).hexdigest()[:8]}-{names[-1]}"
     return cache_folder().joinpath("weights", host, *names)
+
+
+def _short(name: str) -> str:
+    """Return a file name that is not too long, and none of those that stand beside a file."""
+    if name.endswith((".sha256", ".part", ".etag")):
+        name += "_"
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{hashlib.sha256(name.encode()).hexdigest()[:16]}-{name[-100:]}"
 
 
 def sha256_of(path: Path) -> str:
@@ -104,10 +122,13 @@ def fetch(url: str, address: str = "") -> Path:
 def _fetch_new(url: str, address: str, target: Path) -> None:
     """Fetch the file and put it in place once it is complete and checked."""
     part = target.with_name(f"{target.name}.part")
+    if part.is_symlink():  # somebody else's: what comes would be written elsewhere
+        part.unlink()
     try:
         _download(url, part)
     except (OSError, ValueError) as error:
         raise FileNotFoundError(_help(url, address, target, _reason(error))) from error
+    _refuse_page(part, url)
     digest = sha256_of(part)
     expected = _DIGEST_IN_NAME.search(url)
     if expected and not digest.startswith(expected[1]):
@@ -118,6 +139,18 @@ def _fetch_new(url: str, address: str, target: Path) -> None:
         )
     target.with_name(f"{target.name}.sha256").write_text(f"{digest}  {target.name}\n")
     os.replace(part, target)
+
+
+def _refuse_page(part: Path, url: str) -> None:
+    """Remove what came where it is a page, of a login or an error, and raise."""
+    with part.open("rb") as file:
+        head = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not head or head[:1] in (b"<", b"{"):
+        part.unlink()
+        raise ValueError(
+            f"{url}: what came is {'a web page or text' if head else 'empty'}, not weights; it is "
+            "not kept. Does the address need a login, or is it that of a page about the file?"
+        )
 
 
 def _check(target: Path, url: str) -> None:
@@ -163,7 +196,12 @@ def _download(url: str, part: Path) -> None:
             start = 0  # the file has changed, or the server sends all of it
         new_tag = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
         tag_file.write_text(new_tag)
+        kind = response.headers.get_content_type()
+        if kind in _PAGES:
+            raise OSError(f"the server sent a page ({kind}) and no weights; is a login needed?")
         length = int(response.headers.get("Content-Length") or 0)
+        if start + length > limit_of("weights"):
+            raise OSError(f"{start + length} bytes are more than weights may have")
         _copy(response, part, start, length, url)
     tag_file.unlink(missing_ok=True)
 
@@ -173,13 +211,18 @@ def _copy(response: Any, part: Path, start: int, length: int, url: str) -> None:
         logger.info("Going on with %s at byte %d", url, start)
     else:
         logger.info("Fetching %s", url)
-    received = 0
+    received, began = 0, time.monotonic()
     bar, advance = _progress(url.rpartition("/")[2], start, start + length)
     with bar, part.open("ab" if start else "wb") as file:
-        while chunk := response.read(_CHUNK):
+        while chunk := response.read1(_CHUNK):  # what is there; a server may send a byte a minute
             file.write(chunk)
             received += len(chunk)
             advance(len(chunk))
+            seconds = time.monotonic() - began
+            if seconds > _TOTAL or (seconds > _PATIENCE and received < _SLOWEST * seconds):
+                raise OSError(f"{received} bytes came in {seconds:.0f} seconds, which is too slow")
+            if start + received > limit_of("weights") or 0 < length < received:
+                raise OSError(f"more than the announced {length} bytes came")
     if length and received != length:
         raise OSError(f"the connection broke off after {received} of {length} bytes")
 
