@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from lucidet.structures import Instances
+from collections.abc import Sequence
 
-__all__ = ["detector_postprocess"]
+import torch
+
+from lucidet.structures import Instances, PaddedInstances, clip_padded, take_rows, tensor_on
+
+__all__ = ["detector_postprocess", "postprocess_padded"]
 
 
 def detector_postprocess(
@@ -47,3 +51,34 @@ def detector_postprocess(
     boxes.clip((height, width))
     output = Instances((height, width), **{**results.get_fields(), names[0]: boxes})
     return output if keep_empty else output[boxes.nonempty()]
+
+
+def postprocess_padded(
+    results: PaddedInstances, output_sizes: Sequence[tuple[int, int]], keep_empty: bool = False
+) -> PaddedInstances:
+    """Do :func:`detector_postprocess` for all images at once; the CPU does not wait.
+
+    Args:
+        results: with `pred_boxes`.
+        output_sizes: (height, width) of each image.
+        keep_empty: keep boxes without area.
+    """
+    sizes = [(int(height), int(width)) for height, width in output_sizes]
+    for height, width in sizes:
+        if height <= 0 or width <= 0:
+            raise ValueError(
+                f"the output size must be positive, got height {height}, width {width}"
+            )
+    factors = [
+        [[width / old_width, height / old_height] * 2]
+        for (height, width), (old_height, old_width) in zip(sizes, results.image_sizes, strict=True)
+    ]
+    boxes = results.fields["pred_boxes"]
+    boxes = clip_padded(boxes * tensor_on(factors, boxes.device), sizes)  # (N, P, 4)
+    fields = {**results.fields, "pred_boxes": boxes}
+    if keep_empty:
+        return PaddedInstances(sizes, fields, results.count)
+    kept = results.valid & (boxes[..., 2:] > boxes[..., :2]).all(dim=2)
+    first = torch.where(kept, 0, 1).argsort(dim=1, stable=True)
+    fields = {name: take_rows(values, first) for name, values in fields.items()}
+    return PaddedInstances(sizes, fields, kept.sum(dim=1))

@@ -208,8 +208,8 @@ class PaddedInstances:
         if len(views) < len(instances) or not views:
             return None
         batch = views[0]._batch
-        same = [own._image for own in views if own._batch is batch] == list(range(len(instances)))
-        return batch if same else None
+        places = [own._image for own in views if own._batch is batch]
+        return batch if places == list(range(len(batch.image_sizes))) else None
 
     @classmethod
     def padded(cls, instances: Sequence[Instances]) -> PaddedInstances:
@@ -229,6 +229,25 @@ class PaddedInstances:
         """(N, P) bool; False where a row holds nothing."""
         rows = next(iter(self.fields.values())).shape[1]
         return torch.arange(rows, device=self.count.device) < self.count[:, None]
+
+    @cached_property
+    def on_host(self) -> PaddedInstances:
+        """The batch on the CPU, copied from a GPU once and in one piece."""
+        if self.count.device.type == "cpu":
+            return self
+        if self.valid.numel() == 0 or self.count.device.type == "mps":  # has no float64
+            moved = {name: values.to("cpu") for name, values in self.fields.items()}
+            return PaddedInstances(self.image_sizes, moved, self.count.to("cpu"))
+        columns = [values.reshape(*values.shape[:2], -1) for values in self.fields.values()]
+        columns.append(self.count[:, None, None].expand(-1, columns[0].shape[1], 1))
+        # float64 holds every field exactly: boxes, scores, classes
+        copied = torch.cat([own.double() for own in columns], dim=2).to("cpu")
+        parts = copied.split([own.shape[2] for own in columns], dim=2)
+        fields = {
+            name: part.to(values.dtype).reshape(values.shape)
+            for (name, values), part in zip(self.fields.items(), parts, strict=False)
+        }
+        return PaddedInstances(self.image_sizes, fields, parts[-1][:, 0, 0].long())
 
     def split(self) -> list[Instances]:
         """Return each image's Instances; the CPU waits when the first field is looked at."""
@@ -262,6 +281,12 @@ class _ViewOfBatch(Instances):
             own = {n: values[self._image, :length] for n, values in self._batch.fields.items()}
             self._cut = {n: Boxes(v) if n.endswith("boxes") else v for n, v in own.items()}
         return self._cut
+
+    def to(self, *args: Any, **kwargs: Any) -> Instances:
+        """See :meth:`Instances.to`; the CPU gets the whole batch in one copy."""
+        if self._cut is None and args in (("cpu",), (torch.device("cpu"),)) and not kwargs:
+            return _ViewOfBatch(self._batch.on_host, self._image)
+        return super().to(*args, **kwargs)
 
     def __reduce__(self) -> Any:  # a copy, or what another process gets, is not tied to the batch
         return _restored, (self._image_size, dict(self._fields))

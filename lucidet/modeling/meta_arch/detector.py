@@ -22,9 +22,9 @@ from lucidet.modeling.meta_arch.inputs import (
     instances_on_device,
     normalized_batch,
 )
-from lucidet.modeling.postprocessing import detector_postprocess
-from lucidet.structures import ImageList, Instances
-from lucidet.utils.probe import probe
+from lucidet.modeling.postprocessing import detector_postprocess, postprocess_padded
+from lucidet.structures import ImageList, Instances, PaddedInstances
+from lucidet.utils.probe import probe, probe_images
 
 __all__ = ["Detector", "Record", "normalized_batch", "postprocess"]
 
@@ -193,23 +193,26 @@ def postprocess(
     Returns:
         Per image ``{"instances": Instances}``.
     """
-    results = []
-    for image, (detections, record, (height, width)) in enumerate(
-        zip(instances, batched_inputs, image_sizes, strict=True)
-    ):
-        scaled = detector_postprocess(
-            detections,
-            record.get("height", height),
-            record.get("width", width),
-            keep_empty=keep_empty,
-        )
-        results.append({"instances": scaled})
-        if scaled.has("scores"):
-            probe(
-                "detections.final",
-                image=image,
-                boxes=scaled.pred_boxes.tensor,
-                scores=scaled.scores,
-                classes=scaled.pred_classes,
-            )
-    return results
+    sizes = [
+        (record.get("height", height), record.get("width", width))
+        for record, (height, width) in zip(batched_inputs, image_sizes, strict=True)
+    ]
+    batch = PaddedInstances.untouched(instances)
+    if batch is not None and "pred_boxes" in batch.fields:
+        scaled = (shown := postprocess_padded(batch, sizes, keep_empty)).split()
+        finals = shown.split()  # watchers look at views of their own
+    else:
+        scaled = finals = [
+            detector_postprocess(found, *size, keep_empty=keep_empty)
+            for found, size in zip(instances, sizes, strict=True)
+        ]
+
+    def of_image(image: int) -> dict[str, Any] | None:
+        final = finals[image]
+        if not final.has("scores"):
+            return None
+        boxes, classes = final.pred_boxes.tensor, final.pred_classes
+        return {"boxes": boxes, "scores": final.scores, "classes": classes}
+
+    probe_images("detections.final", len(scaled), of_image)
+    return [{"instances": found} for found in scaled]
