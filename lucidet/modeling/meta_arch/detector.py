@@ -199,16 +199,15 @@ def postprocess(
     ]
     batch = PaddedInstances.untouched(instances)
     if batch is not None and "pred_boxes" in batch.fields:
-        scaled = (shown := postprocess_padded(batch, sizes, keep_empty)).split()
-        finals = shown.split()  # watchers look at views of their own
+        scaled = postprocess_padded(batch, sizes, keep_empty).split()
     else:
-        scaled = finals = [
+        scaled = [
             detector_postprocess(found, *size, keep_empty=keep_empty)
             for found, size in zip(instances, sizes, strict=True)
         ]
 
     def of_image(image: int) -> dict[str, Any] | None:
-        final = finals[image]
+        final = scaled[image]
         if not final.has("scores"):
             return None
         boxes, classes = final.pred_boxes.tensor, final.pred_classes
