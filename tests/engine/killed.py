@@ -314,5 +314,36 @@ def main(folder: str, kind: str, kills: int, processes: int = 1) -> None:
     print(f"{kind}: killed {killed} times, one run takes {seconds:.1f} s, no difference")
 
 
+def processes_agree(folder: str, kind: str) -> None:
+    """Train in one process and in two, with the same images in a batch, and compare the weights."""
+    path = Path(folder)
+    write_dataset(path, same_size=True)  # images of other sizes are padded otherwise
+    cfg = config(path, kind)
+    cfg.MODEL.RESNETS.NORM = "FrozenBN"  # batch norm would see other batches
+    cfg.INPUT.MIN_SIZE_TRAIN = (48,)
+    cfg.INPUT.CROP.ENABLED = cfg.SOLVER.AMP.ENABLED = False
+    cfg.DATALOADER.NUM_WORKERS = 0
+    cfg.DATASETS.TEST = ()
+    cfg.SOLVER.IMS_PER_BATCH = 4
+    cfg.SOLVER.BASE_LR = 1e-4  # without trained statistics nothing is normalized
+    cfg.SOLVER.MAX_ITER = 6
+    (path / "c.yaml").write_text(cfg.dump())
+    ends = []
+    for processes in (1, 2):
+        assert life(folder, processes) == 0, (path / "log").read_text()[-3000:]
+        weights = torch.load(path / "out" / "model_final.pth", weights_only=True)["model"]
+        ends.append((weights, metrics(path / "out")[-1]))
+        shutil.rmtree(path / "out")
+    (one, one_line), (two, two_line) = ends
+    for name, loss in one_line.items():
+        assert abs(two_line[name] - loss) <= 1e-4 * abs(loss), (name, loss, two_line[name])
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5, msg=name)
+    print(f"{kind}: one process and two agree, {one_line}")
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))
+    if sys.argv[3:] == ["agree"]:
+        processes_agree(*sys.argv[1:3])
+    else:
+        main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))

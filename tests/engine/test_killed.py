@@ -18,6 +18,24 @@ pytestmark = [
 ]
 
 
+def in_a_program_of_its_own(folder: Path, *arguments: str) -> str:
+    """Run ``tests.engine.killed`` and return what it prints; this program may not be able to fork.
+
+    It may have used autograd, whose threads do not survive that.
+    """
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.engine.killed", folder, *arguments],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
 @pytest.mark.parametrize(
     ("kind", "kills", "processes"),
     [
@@ -31,15 +49,5 @@ pytestmark = [
 def test_killed_runs_end_with_the_same_bits(
     tmp_path: Path, kind: str, kills: int, processes: int
 ) -> None:
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    # in a program of its own: this one may have used autograd, and could not fork
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.engine.killed", tmp_path, kind, str(kills), str(processes)],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert "no difference" in done.stdout
+    said = in_a_program_of_its_own(tmp_path, kind, str(kills), str(processes))
+    assert "no difference" in said
