@@ -84,7 +84,10 @@ def config(folder: Path, kind: str, out: str = "out") -> Any:
         cfg.SOLVER.AMP.ENABLED = True
         cfg.SOLVER.AMP.DTYPE = "bf16"
         cfg.SOLVER.EMA.ENABLED = True
+        cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATE = 4, 2
     else:
+        cfg.SOLVER.IMS_PER_BATCH = 2
+        cfg.TEST.PRECISE_BN.ENABLED, cfg.TEST.PRECISE_BN.NUM_ITER = kind == "RetinaNet", 2
         section = cfg.MODEL[kind.upper()]
         section.NUM_CLASSES = 2
         section.NUM_CONVS = 1
@@ -103,7 +106,6 @@ def config(folder: Path, kind: str, out: str = "out") -> Any:
     cfg.INPUT.MIN_SIZE_TRAIN = (40, 48)
     cfg.INPUT.MIN_SIZE_TEST = 48
     cfg.INPUT.CROP.ENABLED = True
-    cfg.SOLVER.IMS_PER_BATCH = 2
     cfg.SOLVER.BASE_LR = 0.01
     cfg.SOLVER.MAX_ITER = 14
     cfg.SOLVER.STEPS = (9,)
@@ -324,7 +326,7 @@ def processes_agree(folder: str, kind: str) -> None:
     cfg.INPUT.CROP.ENABLED = cfg.SOLVER.AMP.ENABLED = False
     cfg.DATALOADER.NUM_WORKERS = 0
     cfg.DATASETS.TEST = ()
-    cfg.SOLVER.IMS_PER_BATCH = 4
+    cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATE = 4, 1
     cfg.SOLVER.BASE_LR = 1e-4  # without trained statistics nothing is normalized
     cfg.SOLVER.MAX_ITER = 6
     (path / "c.yaml").write_text(cfg.dump())

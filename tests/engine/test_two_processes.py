@@ -1,8 +1,8 @@
 """Detectors learn in two processes as in one with the same images in a batch.
 
-The losses of the last iteration and the weights after six agree to rounding: with augmentation, with
-sampled anchors and proposals, and with normalizers that are moving averages. (`test_processes` has a
-Faster R-CNN whose candidates are all sampled, through the launcher's own processes.)
+The losses of the last iteration and the weights after six agree to rounding: with augmentation,
+with sampled anchors and proposals, and with normalizers that are moving averages. (`test_processes`
+has a Faster R-CNN whose candidates are all sampled, through the launcher's own processes.)
 """
 
 from __future__ import annotations
