@@ -5,7 +5,6 @@ Coordinates are pixels of the picture as shown (after scaling), x to the right, 
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 from collections.abc import Sequence
@@ -13,7 +12,9 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from lucidet.utils.fonts import legible
 
 __all__ = ["VisImage", "to_rgb"]
 
@@ -41,21 +42,11 @@ def brightened(color: RGB, least: float = 175.0) -> RGB:
     return r, g, b
 
 
-@functools.lru_cache(maxsize=32)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    # matplotlib's own copy of DejaVu: on every machine, and with accents, Greek and Cyrillic
-    import matplotlib
-
-    return ImageFont.truetype(
-        os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size
-    )
-
-
 class VisImage:
     """An RGB picture to draw on.
 
     Args:
-        img: (H, W, 3) RGB, values 0..255 of any dtype.
+        img: (H, W, 3) RGB, or grey (H, W, 1) or (H, W); values 0..255 of any dtype.
         scale: the picture shown is this many times as large.
 
     Raises:
@@ -64,6 +55,8 @@ class VisImage:
 
     def __init__(self, img: np.ndarray, scale: float = 1.0) -> None:
         img = np.asarray(img)
+        if img.ndim == 2 or img.shape[2:] == (1,):  # grey
+            img = np.repeat(img.reshape(*img.shape[:2], 1), 3, axis=2)
         if img.ndim != 3 or img.shape[2] != 3 or 0 in img.shape:
             raise ValueError(
                 f"expected an RGB picture (H, W, 3), got shape {img.shape}; "
@@ -157,7 +150,8 @@ class VisImage:
         """Return width and height of the plate that `text` stands on, for letters of `size`."""
         pad = max(1, size // 6)
         lines = text.split("\n")
-        width = max(round(_font(size).getlength(line)) for line in lines)
+        drawn = (legible(line, size) for line in lines)
+        width = max(round(font.getlength(line)) for line, font in drawn)
         return width + 2 * pad, round(size * 1.2) * len(lines) + pad
 
     def text(self, text: str, corner: Point, color: RGB, size: int) -> None:
@@ -169,7 +163,10 @@ class VisImage:
         self._draw.rectangle((x, y, x + width - 1, y + height - 1), fill=(0, 0, 0, 190))
         for i, line in enumerate(text.split("\n")):
             at = (x + pad, y + i * round(size * 1.2))
-            self._draw.text(at, line, fill=(*brightened(color), 255), font=_font(size))
+            drawn, font = legible(line, size)
+            # on one base line, whatever the font
+            below = (at[0], at[1] + round(size * 0.93))
+            self._draw.text(below, drawn, fill=(*brightened(color), 255), font=font, anchor="ls")
 
     def turned_text(self, text: str, center: Point, color: RGB, size: int, rotation: float) -> None:
         """Write `text` around `center`, turned counter-clockwise by `rotation` degrees."""
