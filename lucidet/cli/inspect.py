@@ -64,7 +64,7 @@ def add_parser(subparsers: Any) -> None:
 
 def load_run(args: argparse.Namespace, words: list[str]) -> dict[str, Any]:
     """Return the arguments of ``inspect_image`` that a command line names."""
-    from lucidet.checkpoint.description import config_of_weights
+    from lucidet.checkpoint.description import config_of_weights, description_of_weights
     from lucidet.cli.data_option import located
     from lucidet.config import get_cfg
     from lucidet.config.names import find_config
@@ -82,7 +82,13 @@ def load_run(args: argparse.Namespace, words: list[str]) -> dict[str, Any]:
         args.dataset = located(args.dataset)
     elif args.image is None:
         args.dataset = next(iter(cfg.DATASETS.TRAIN if args.train else cfg.DATASETS.TEST), None)
-    record = find_record(image=args.image, dataset=args.dataset, image_id=args.image_id)
+    described = description_of_weights(args.weights) if args.weights else None
+    record = find_record(
+        image=args.image,
+        dataset=args.dataset,
+        image_id=args.image_id,
+        classes=described.classes if described and not cfg.MODEL.CLASS_MAP else None,
+    )
     return {
         "cfg": cfg,
         "record": record,

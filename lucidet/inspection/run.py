@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from lucidet.checkpoint.description import KEY, Description
 from lucidet.config import CfgNode
 from lucidet.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from lucidet.data.detection_utils import read_image
-from lucidet.data.specification import every_split, is_specification
+from lucidet.data.specification import dataset_names, every_split, is_specification
 from lucidet.engine.setup import on_available_device
 from lucidet.inspection.event import Event
 from lucidet.inspection.model_tree import ModuleWatcher
@@ -60,14 +60,19 @@ _PREFIXES = {name.split(".")[0] for name in STAGES}
 
 
 def find_record(
-    *, image: str | None = None, dataset: str | None = None, image_id: str | None = None
+    *,
+    image: str | None = None,
+    dataset: str | None = None,
+    image_id: str | None = None,
+    classes: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Return the record of an image file, or of one image of a data set.
 
     Args:
         image: a file; it has no objects.
-        dataset: name of a registered data set.
+        dataset: name or specification of a dataset.
         image_id: of the image in it; None: the first.
+        classes: the model's, which a specification's are matched to by name; default: its own.
 
     Raises:
         ValueError: both or neither is named, or the data set has no such image.
@@ -78,13 +83,15 @@ def find_record(
         height, width = read_image(image, format="BGR").shape[:2]
         return {"file_name": image, "image_id": Path(image).stem, "height": height, "width": width}
     assert dataset is not None
-    records = DatasetCatalog.get(dataset)
+    by_files = is_specification(dataset)
+    name = dataset_names(dataset, classes=classes)[0] if by_files else dataset
+    records = DatasetCatalog.get(name)
     if not records:
         raise ValueError(f"data set {dataset!r} is empty")
     if image_id is None:
         return records[0]
     # a specification without a split: any image of it is meant
-    others = every_split(dataset) if is_specification(dataset) else []
+    others = every_split(dataset, classes) if by_files else []
     for found in (records, *map(DatasetCatalog.get, others)):
         for record in found:
             if str(record.get("image_id")) == str(image_id):

@@ -64,18 +64,24 @@ def resolve(
     return names
 
 
-def every_split(spec: Spec) -> list[str]:
-    """Register every split of a specification, or those that it names; return their names."""
+def every_split(spec: Spec, classes: Sequence[str] | None = None) -> list[str]:
+    """Register every split of a specification, or those that it names; return their names.
+
+    Args:
+        spec: as in `resolve`.
+        classes: the class list to follow; default: the training split's.
+    """
     items = parse(spec, DatasetCatalog.list())
     if all(item.split or item.path is None for item in items):
         roles = list(dict.fromkeys(_role_of(item) or TRAIN for item in items))
         if len(roles) == 1:
-            classes = None if roles == [TRAIN] else _training_classes(items)
+            if classes is None and roles != [TRAIN]:
+                classes = _training_classes(items)
             return [_register(items, roles[0], classes, divide=True)]
-        return list(resolve(spec, splits=roles).values())
+        return list(resolve(spec, splits=roles, classes=classes).values())
     own = [roles_of(item.source) for item in items if item.path is not None]
     roles = [r for r in (TRAIN, VAL, TEST) if all(r in given for given in own)]
-    return list(resolve(spec, splits=roles).values())
+    return list(resolve(spec, splits=roles, classes=classes).values())
 
 
 def dataset_names(spec: Spec, split: str = VAL, classes: Sequence[str] | None = None) -> list[str]:
@@ -170,9 +176,12 @@ def _name_of(text: str, role: str, classes: Sequence[str] | None) -> str:
         if classes is None or list(classes) == known:
             return alias
     items = parse(text, DatasetCatalog.list())
+    listed = classes
     if classes is None and role != TRAIN:
-        classes = _training_classes(items)
-    name = _ALIASES[(text, role)] = _register(items, role, classes, divide=False)
+        listed = _training_classes(items)
+    name = _register(items, role, listed, divide=False)
+    if classes is None:
+        _ALIASES[(text, role)] = name
     return name
 
 

@@ -118,6 +118,11 @@ def test_one_image_is_found_in_any_split(tmp_path):
     for number in (10, 13):
         record = find_record(dataset=str(tmp_path / "pets"), image_id=str(number))
         assert Path(record["file_name"]).stem == f"img_{number - 10}"
+        other = find_record(
+            dataset=str(tmp_path / "pets"), image_id=str(number), classes=["dog", "ox", "cat"]
+        )
+        mine, matched = ([a["category_id"] for a in r["annotations"]] for r in (record, other))
+        assert matched == [{0: 2, 1: 0}[k] for k in mine]
     assert every_split(tmp_path / "pets") == ["pets_train", "pets_val"]
 
 
