@@ -1,14 +1,17 @@
 """From the resized image back to the original one."""
 
+# N images, P places for the results of an image
+
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from lucidet.structures import Instances, PaddedInstances, clip_padded, take_rows, tensor_on
 
-__all__ = ["detector_postprocess", "postprocess_padded"]
+__all__ = ["detector_postprocess", "keep_rows", "postprocess_padded"]
 
 
 def detector_postprocess(
@@ -76,9 +79,13 @@ def postprocess_padded(
     boxes = results.fields["pred_boxes"]
     boxes = clip_padded(boxes * tensor_on(factors, boxes.device), sizes)  # (N, P, 4)
     fields = {**results.fields, "pred_boxes": boxes}
-    if keep_empty:
-        return PaddedInstances(sizes, fields, results.count)
-    kept = results.valid & (boxes[..., 2:] > boxes[..., :2]).all(dim=2)
-    first = torch.where(kept, 0, 1).argsort(dim=1, stable=True)
-    fields = {name: take_rows(values, first) for name, values in fields.items()}
-    return PaddedInstances(sizes, fields, kept.sum(dim=1))
+    scaled = PaddedInstances(sizes, fields, results.count)
+    return scaled if keep_empty else keep_rows(scaled, (boxes[..., 2:] > boxes[..., :2]).all(dim=2))
+
+
+def keep_rows(batch: PaddedInstances, keep: Tensor) -> PaddedInstances:
+    """Return the rows of each image where `keep` (N, P) is True, in their order."""
+    keep = keep & batch.valid
+    first = torch.where(keep, 0, 1).argsort(dim=1, stable=True)  # (N, P)
+    fields = {name: take_rows(values, first) for name, values in batch.fields.items()}
+    return PaddedInstances(batch.image_sizes, fields, keep.sum(dim=1))

@@ -80,6 +80,26 @@ def test_step_of_the_trainers(name: str, amp: bool, monkeypatch: pytest.MonkeyPa
     assert len(waits) == WAITS[name], waits.places
 
 
+@ARCHITECTURES
+@pytest.mark.parametrize("more", [[], [("MODEL.CLASS_MAP", [1, -1, 0])]], ids=["", "class map"])
+@torch.no_grad()
+def test_inference(name: str, more: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, when the results of a batch are looked at; and they are those of the CPU."""
+    low = [(f"MODEL.{part}.SCORE_THRESH_TEST", 0.0) for part in ("RETINANET", "ATSS", "FCOS")]
+    model = tiny_model(tiny_config(PARTS[name], low, more)).eval()
+    expected = model([record((96, 128), None, seed=seed) for seed in range(3)])
+    images = [record((96, 128), [[1.0, 1, 9, 9]], seed=seed) for seed in range(3)]
+    with counted_host_waits(monkeypatch) as waits:
+        found = model(put_on_host(images))
+        assert [len(f["instances"]) for f in found] == [len(e["instances"]) for e in expected]
+    assert len(waits) == 1, waits.places
+    for got, want in zip(found, expected, strict=True):
+        a, b = got["instances"], want["instances"]
+        assert torch.equal(a.pred_classes, b.pred_classes)
+        torch.testing.assert_close(a.scores, b.scores)
+        torch.testing.assert_close(a.pred_boxes.tensor, b.pred_boxes.tensor)
+
+
 @pytest.mark.parametrize("kind", ["value", "norm", "full_model"])
 def test_clipping(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of scaled gradients, with the decision whether to leave out the step."""

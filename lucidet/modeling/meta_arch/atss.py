@@ -234,7 +234,7 @@ class ATSS(DenseDetector):
         )
 
     def scores(self, logits: list[Tensor], *centerness: list[Tensor]) -> list[Tensor]:
-        """Return one image's scores per level (R_l, K); 0 where the class score is too low.
+        """Return the scores per level (.., R_l, K); 0 where the class score is too low.
 
         The threshold is for the class score alone: a box far from the centre loses to others in
         NMS, but is a candidate.

@@ -15,17 +15,31 @@ import torch
 from torch import Tensor, nn
 
 from lucidet.config import CfgNode
-from lucidet.layers import batched_nms
+from lucidet.layers import nms_padded
+from lucidet.layers.fast.top_scores import best_candidates, top_scores
 from lucidet.modeling.assigners import Assigner, assign_batch
 from lucidet.modeling.backbone import Backbone
 from lucidet.modeling.box_regression import BoxCoder
 from lucidet.modeling.matcher import Matcher
-from lucidet.modeling.meta_arch.dense_candidates import best_candidates
 from lucidet.modeling.meta_arch.detector import Detector, Record
-from lucidet.structures import Boxes, ImageList, Instances, PaddedBoxes, pad_rows, take_rows
+from lucidet.structures import (
+    Boxes,
+    ImageList,
+    Instances,
+    PaddedBoxes,
+    PaddedInstances,
+    clip_padded,
+    pad_rows,
+    take_rows,
+    tensor_on,
+)
+from lucidet.utils.overrides import is_overridden
 from lucidet.utils.probe import probe, probe_images
 
 __all__ = ["DenseDetector", "permute_to_N_HWA_K"]
+
+#: methods that take one image, and are called where a subclass replaces one of them
+_DECODE = ("_decode_per_level_predictions", "_decode_multi_level_predictions")
 
 
 def permute_to_N_HWA_K(tensor: Tensor, K: int) -> Tensor:
@@ -175,32 +189,48 @@ class DenseDetector(Detector):
     def forward_inference(
         self, images: ImageList, features: list[Tensor], predictions: Sequence[list[Tensor]]
     ) -> list[Instances]:
-        """Return per image the detections in the frame of the resized image."""
+        """Return per image the detections in the frame of the resized image.
+
+        All images are handled at once, unless a subclass replaces a method that takes one.
+        """
         logits, deltas, *centerness = self._rows(predictions)
-        anchors = self.anchor_generator(features)
+        anchors, sizes = self.anchor_generator(features), images.image_sizes
         # a plain sigmoid keeps the order, so that only candidates need theirs
-        own_class, decode = type(self), "_decode_{}_level_predictions"
-        names = ("scores", decode.format("per"), decode.format("multi"))
-        plain = all(getattr(own_class, n) is getattr(DenseDetector, n) for n in names)
-        results = []
-        for image, size in enumerate(images.image_sizes):
-            own = [level[image] for level in logits]
-            if not plain:
-                own = self.scores(own, *[[level[image] for level in kind] for kind in centerness])
-            found = self._decode_multi_level_predictions(
-                anchors,
-                own,
-                [level[image] for level in deltas],
-                self.test_score_thresh,
-                self.test_topk_candidates,
-                size,
-                logits=plain,
+        plain = not is_overridden(self, DenseDetector, "scores")
+        one_image = is_overridden(self, DenseDetector, "inference_single_image", *_DECODE)
+        if not plain or one_image:
+            logits = self.scores(logits, *centerness)
+        if not one_image:
+            return self._suppress(self._candidates(anchors, logits, deltas, plain), sizes)
+        return [
+            self.inference_single_image(
+                anchors, [level[i] for level in logits], [level[i] for level in deltas], size
             )
-            results.append(self._suppress(found, image))
-        return results
+            for i, size in enumerate(sizes)
+        ]
+
+    def inference_single_image(
+        self,
+        anchors: list[Boxes],
+        box_cls: list[Tensor],
+        box_delta: list[Tensor],
+        image_size: tuple[int, int],
+    ) -> Instances:
+        """Return one image's detections from scores (R_l, K) and deltas (R_l, 4) per level."""
+        found = self._decode_multi_level_predictions(
+            anchors,
+            box_cls,
+            box_delta,
+            self.test_score_thresh,
+            self.test_topk_candidates,
+            image_size,
+        )
+        boxes, scores, classes = found.pred_boxes.tensor, found.scores, found.pred_classes
+        candidates = boxes[None], scores[None], classes[None], torch.ones_like(scores[None]) > 0
+        return self._suppress(candidates, [image_size])[0]
 
     def scores(self, logits: list[Tensor], *centerness: list[Tensor]) -> list[Tensor]:
-        """Return one image's scores per level (R_l, K) in 0..1, from logits of the same shape."""
+        """Return the scores per level in 0..1, from logits of the same shape (.., R_l, K)."""
         return [level.sigmoid() for level in logits]
 
     @torch.no_grad()
@@ -278,6 +308,66 @@ class DenseDetector(Detector):
         self.moving_averages.add(name)
         self.register_buffer(name, torch.tensor(float(value), device=self.device), False)
 
+    def _candidates(
+        self, anchors: list[Boxes], scores: list[Tensor], deltas: list[Tensor], logits: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the best candidates of each level, level after level; boxes are not clipped.
+
+        Args:
+            anchors: per level, R_l boxes.
+            scores: per level (N, R_l, K), logits if `logits`.
+            deltas: per level (N, R_l, 4), decoded for the candidates only.
+            logits: see `scores`.
+
+        Returns:
+            Boxes (N, C, 4), scores (N, C), classes (N, C), and which places are valid (N, C).
+        """
+        threshold, count = self.test_score_thresh, self.test_topk_candidates
+        found = [top_scores(level, threshold, count, logits) for level in scores]
+        row, classes, best, valid = zip(*found, strict=True)
+        picked = [take_rows(level, index) for level, index in zip(deltas, row, strict=True)]
+        sources = [level.tensor[index] for level, index in zip(anchors, row, strict=True)]
+        chosen = torch.cat(picked, dim=1)  # (N, C, 4)
+        boxes = self.box2box_transform.apply_deltas(
+            chosen.flatten(0, 1), torch.cat(sources, dim=1).flatten(0, 1)
+        )
+        columns = (torch.cat(column, dim=1) for column in (best, classes, valid))
+        return boxes.view(chosen.shape), *columns  # type: ignore[return-value]
+
+    def _suppress(
+        self,
+        candidates: tuple[Tensor, Tensor, Tensor, Tensor],
+        image_sizes: list[tuple[int, int]],
+    ) -> list[Instances]:
+        """Return each image's best candidates of those that overlap, at most the allowed number.
+
+        Args:
+            candidates: boxes, scores, classes and valid places, as of :meth:`_candidates`.
+            image_sizes: (height, width) of each image without padding.
+        """
+        boxes, scores, classes, valid = candidates
+        last = 1 if self.legacy_plus_one else 0  # a legacy pixel column W would be outside
+        if self.clip_before_nms:
+            boxes = clip_padded(boxes, [(h - last, w - last) for h, w in image_sizes])
+        wide = boxes + tensor_on([0, 0, last, last], boxes.device)
+        keep, count = nms_padded(
+            wide, scores, classes, valid, self.test_nms_thresh, self.max_detections_per_image
+        )
+        found = {"pred_boxes": boxes, "scores": scores, "pred_classes": classes}
+        kept = {name: take_rows(values, keep) for name, values in found.items()}
+        batch = PaddedInstances(image_sizes, kept, count)
+
+        def before(image: int) -> dict[str, Any]:
+            return {n.removeprefix("pred_"): v[image, valid[image]] for n, v in found.items()}
+
+        def after(image: int) -> dict[str, Any]:
+            rank = valid[image].cumsum(0) - 1  # of each place among the valid ones
+            return {**before(image), "keep": rank[keep[image, : batch.lengths[image]]]}
+
+        probe_images("dense.candidates", len(boxes), before)
+        probe_images("detections.nms", len(boxes), after)
+        return batch.split()
+
     def _decode_per_level_predictions(
         self,
         anchors: Boxes,
@@ -286,7 +376,6 @@ class DenseDetector(Detector):
         score_thresh: float,
         topk_candidates: int,
         image_size: tuple[int, int],
-        logits: bool = False,
     ) -> Instances:
         """Return the best candidates of one level, highest score first; not clipped.
 
@@ -295,11 +384,10 @@ class DenseDetector(Detector):
             pred_scores: (R_l, K); a row can become several candidates, one a class.
             pred_deltas: (R_l, 4), decoded for the candidates only.
             score_thresh: candidates score more than this.
-            topk_candidates: at most so many.
+            topk_candidates: at most this many.
             image_size: height, width.
-            logits: `pred_scores` are logits; only those that can pass get their sigmoid.
         """
-        row, classes, scores = best_candidates(pred_scores, score_thresh, topk_candidates, logits)
+        row, classes, scores = best_candidates(pred_scores, score_thresh, topk_candidates)
         boxes = self.box2box_transform.apply_deltas(pred_deltas[row], anchors.tensor[row])
         return Instances(image_size, pred_boxes=Boxes(boxes), scores=scores, pred_classes=classes)
 
@@ -311,33 +399,12 @@ class DenseDetector(Detector):
         score_thresh: float,
         topk_candidates: int,
         image_size: tuple[int, int],
-        logits: bool = False,
     ) -> Instances:
         """Return the best candidates of each level, level after level; see the method above."""
         per_level = [
             self._decode_per_level_predictions(
-                level, scores, deltas, score_thresh, topk_candidates, image_size, logits
+                level, scores, deltas, score_thresh, topk_candidates, image_size
             )
             for level, scores, deltas in zip(anchors, pred_scores, pred_deltas, strict=True)
         ]
         return Instances.cat(per_level)
-
-    def _suppress(self, found: Instances, image: int) -> Instances:
-        """Keep the best of the candidates that overlap, at most the allowed number."""
-        height, width = found.image_size
-        boxes, scores, classes = found.pred_boxes.tensor, found.scores, found.pred_classes
-        last = 1 if self.legacy_plus_one else 0  # a legacy pixel column W would be outside
-        if self.clip_before_nms:
-            limit = boxes.new_tensor([width - last, height - last, width - last, height - last])
-            boxes = torch.minimum(boxes.clamp(min=0), limit)
-        probe("dense.candidates", image=image, boxes=boxes, scores=scores, classes=classes)
-        wide = boxes + boxes.new_tensor([0, 0, last, last])
-        keep = batched_nms(wide, scores, classes, self.test_nms_thresh)
-        keep = keep[: self.max_detections_per_image]
-        probe("detections.nms", image=image, boxes=boxes, scores=scores, classes=classes, keep=keep)
-        return Instances(
-            found.image_size,
-            pred_boxes=Boxes(boxes[keep]),
-            scores=scores[keep],
-            pred_classes=classes[keep],
-        )

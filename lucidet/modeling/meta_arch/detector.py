@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from lucidet.modeling.meta_arch.inputs import (
     instances_on_device,
     normalized_batch,
 )
-from lucidet.modeling.postprocessing import detector_postprocess, postprocess_padded
+from lucidet.modeling.postprocessing import detector_postprocess, keep_rows, postprocess_padded
 from lucidet.structures import ImageList, Instances, PaddedInstances
 from lucidet.utils.probe import probe, probe_images
 
@@ -163,6 +164,11 @@ class Detector(nn.Module):
         """Return the detections of each image with the data set's classes."""
         if self.class_map is None:
             return detections
+        batch = _batch_on_gpu(detections)
+        if batch is not None:
+            classes = self.class_map[batch.fields["pred_classes"]]  # (N, P)
+            fields = {**batch.fields, "pred_classes": classes}
+            return keep_rows(replace(batch, fields=fields), classes >= 0).split()
         renamed = [with_classes(found, "pred_classes", self.class_map) for found in detections]
         return [found[found.pred_classes >= 0] for found in renamed]
 
@@ -197,7 +203,7 @@ def postprocess(
         (record.get("height", height), record.get("width", width))
         for record, (height, width) in zip(batched_inputs, image_sizes, strict=True)
     ]
-    batch = PaddedInstances.untouched(instances)
+    batch = _batch_on_gpu(instances)
     if batch is not None and "pred_boxes" in batch.fields:
         scaled = postprocess_padded(batch, sizes, keep_empty).split()
     else:
@@ -215,3 +221,12 @@ def postprocess(
 
     probe_images("detections.final", len(scaled), of_image)
     return [{"instances": found} for found in scaled]
+
+
+def _batch_on_gpu(instances: Sequence[Instances]) -> PaddedInstances | None:
+    """Return the batch that results are views of, where a look at each would make a GPU wait.
+
+    On a CPU each image is looked at, and boxes that are not finite raise an error.
+    """
+    batch = PaddedInstances.untouched(instances)
+    return None if batch is None or batch.count.device.type == "cpu" else batch

@@ -198,7 +198,7 @@ class FCOS(DenseDetector):
         )
 
     def scores(self, logits: list[Tensor], *centerness: list[Tensor]) -> list[Tensor]:
-        """Return one image's scores per level (R_l, K)."""
+        """Return the scores per level (.., R_l, K)."""
         return [
             scores_with_centerness(level, central)
             for level, central in zip(logits, centerness[0], strict=True)

@@ -22,7 +22,7 @@ from lucidet.modeling.matcher import Matcher
 from lucidet.modeling.meta_arch.build import META_ARCH_REGISTRY
 from lucidet.modeling.meta_arch.dense_detector import DenseDetector, permute_to_N_HWA_K
 from lucidet.modeling.meta_arch.dense_head import RetinaNetHead
-from lucidet.structures import Boxes, Instances
+from lucidet.structures import Boxes
 
 __all__ = ["RetinaNet", "RetinaNetHead", "permute_to_N_HWA_K"]
 
@@ -177,21 +177,3 @@ class RetinaNet(DenseDetector):
         return weighted(
             {"loss_cls": (cls_sum, normalizer, 1.0), "loss_box_reg": (box_sum, normalizer, 1.0)}
         )
-
-    def inference_single_image(
-        self,
-        anchors: list[Boxes],
-        box_cls: list[Tensor],
-        box_delta: list[Tensor],
-        image_size: tuple[int, int],
-    ) -> Instances:
-        """Return one image's detections from scores (R_l, K) and deltas (R_l, 4) per level."""
-        found = self._decode_multi_level_predictions(
-            anchors,
-            box_cls,
-            box_delta,
-            self.test_score_thresh,
-            self.test_topk_candidates,
-            image_size,
-        )
-        return self._suppress(found, image=0)

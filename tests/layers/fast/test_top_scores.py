@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lucidet.modeling.meta_arch.dense_candidates import best_candidates
+from lucidet.layers.fast.top_scores import best_candidates, top_scores, top_scores_plain
 
 
 def plain_way(scores, threshold, count):
@@ -47,3 +47,26 @@ def test_values_that_are_no_numbers_hide_only_their_anchor() -> None:
     rows, classes, found = best_candidates(scores, 0.05, 2)
     assert (rows.tolist(), classes.tolist()) == ([2, 0], [0, 1])
     assert found.tolist() == pytest.approx([0.8, 0.3])
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 3), (3, 1, 1), (3, 40, 3), (2, 60, 80)])
+@pytest.mark.parametrize("count", [0, 1, 5, 1000])
+@pytest.mark.parametrize("threshold", [0.0, 0.05, 0.7])
+@pytest.mark.parametrize("kind", ["scores", "ties", "logits", "saturated", "nan"])
+def test_batch_is_its_images(shape, count, threshold, kind) -> None:
+    scores = torch.rand(shape, generator=torch.Generator().manual_seed(3))
+    if kind == "ties":
+        scores = (scores * 4).round() / 4
+    elif kind == "nan":
+        scores[..., 0].masked_fill_(scores[..., 0] < 0.3, float("nan"))
+    elif kind != "scores":
+        scores = (scores - 0.5) * (8 if kind == "logits" else 80)
+    logits = kind in ("logits", "saturated")
+    for form in (top_scores, top_scores_plain):
+        rows, classes, found, valid = form(scores, threshold, count, logits)
+        for image in range(shape[0]):
+            want = best_candidates(scores[image], threshold, count, logits)
+            own = valid[image]
+            assert torch.equal(rows[image, own], want[0])
+            assert torch.equal(classes[image, own], want[1])
+            torch.testing.assert_close(found[image, own], want[2])
