@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -14,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import Progress
 
 from lucidet.checkpoint.description import (
     config_of_weights,
     description_of_weights,
     metadata_of_classes,
 )
+from lucidet.cli.progress import progress
 from lucidet.cli.sources import Source
 from lucidet.cli.videos import Video
 from lucidet.config import CfgNode, get_cfg
@@ -51,19 +50,18 @@ def predict_sources(
     batch_size = args.batch_size or cfg.TEST.BATCH_SIZE
     images = [source for source in sources if not source.is_video]
     problems = []
-    with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
-        task = progress.add_task("predict", total=len(sources))
+    with progress("predict", len(sources), "files") as advance:
         for batch in read_ahead(images, batch_size):
             good = [(source, image) for source, image in batch if isinstance(image, np.ndarray)]
             problems += [str(error) for _, error in batch if not isinstance(error, np.ndarray)]
             outputs = predictor.predict_batch([image for _, image in good]) if good else []
             for (source, image), output in zip(good, outputs, strict=True):
                 writer.add_image(source, image[:, :, ::-1], output["instances"])
-            progress.advance(task, len(batch))
+            advance(len(batch))
         for source in sources:
             if source.is_video:
                 problems += predict_video(predictor, source, writer, batch_size)
-                progress.advance(task)
+                advance(1)
     writer.finish()
     return problems
 

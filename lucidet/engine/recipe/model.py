@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from lucidet.engine.checks import num_classes_key
@@ -56,6 +58,12 @@ def choose_size(plan: Plan, request: Request, facts: DataFacts) -> None:
             shorter = [round(s * factor / 32) * 32 for s in cfg.INPUT.MIN_SIZE_TRAIN]
             _set_size(plan, shorter, round(cfg.INPUT.MAX_SIZE_TRAIN * factor / 32) * 32)
             why = "more than the config's, for small boxes"
+        elif not (cfg.MODEL.WEIGHTS if request.weights is None else request.weights):
+            # weights of a training elsewhere expect its sizes; random ones expect nothing
+            longest = _no_larger_than_files(facts, cfg.INPUT.MAX_SIZE_TRAIN)
+            if longest < cfg.INPUT.MAX_SIZE_TRAIN:
+                _set_size(plan, [longest], longest)
+                why = "as the files: enlarging shows nothing new"
     boxes = _resized(plan, facts)
     small = np.quantile(np.sqrt(boxes.prod(axis=1)), 0.05)
     longest = cfg.INPUT.MAX_SIZE_TRAIN
@@ -84,6 +92,15 @@ def _growth(facts: DataFacts, shorter: tuple[int, ...], longest: int) -> float:
     small = np.quantile(np.sqrt(boxes.prod(axis=1)), 0.05)
     original = facts.image_sizes.max(axis=1).mean() / longest  # more shows nothing new
     return float(min(SMALL_BOX / max(small, 1e-3), LARGEST_GROWTH, original))
+
+
+def _no_larger_than_files(facts: DataFacts, longest: int) -> int:
+    """Return the longer side of most files, in steps of 32, if it is below `longest`."""
+    side = float(np.quantile(facts.image_sizes.max(axis=1), 0.9))
+    files = math.ceil(side / 32) * 32
+    boxes = facts.resized_boxes(files, files)
+    small = np.quantile(np.sqrt(boxes.prod(axis=1)), 0.05)
+    return min(files, longest) if small >= SMALL_BOX else longest
 
 
 def _resized(plan: Plan, facts: DataFacts) -> np.ndarray:

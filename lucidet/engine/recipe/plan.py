@@ -7,7 +7,17 @@ from typing import Any
 
 from lucidet.config import CfgNode
 
-__all__ = ["Plan", "Request"]
+__all__ = ["Plan", "Request", "count"]
+
+
+def count(number: float, noun: str) -> str:
+    """Return a number and a noun, in the plural unless it is 1.
+
+    >>> count(1, "epoch"), count(0.78125, "epoch"), count(1282, "iteration")
+    ('1 epoch', '0.78 epochs', '1282 iterations')
+    """
+    shown = f"{number:.2g}" if number < 1 else f"{round(number, 1):g}"
+    return f"{shown} {noun}{'' if number == 1 else 's'}"
 
 
 @dataclass(frozen=True)

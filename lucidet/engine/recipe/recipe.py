@@ -11,7 +11,7 @@ import torch
 from lucidet.config import CfgNode
 from lucidet.engine.recipe.facts import DataFacts
 from lucidet.engine.recipe.model import choose_anchors, choose_classes, choose_size, choose_start
-from lucidet.engine.recipe.plan import Plan, Request
+from lucidet.engine.recipe.plan import Plan, Request, count
 
 __all__ = ["plan_training"]
 
@@ -77,7 +77,7 @@ def choose_batch(plan: Plan, request: Request, facts: DataFacts) -> None:
         plan.set("SOLVER.IMS_PER_BATCH", batch)
     scaled = plan.set("SOLVER.BASE_LR", rate * batch / reference)
     epoch = max(1, round(facts.images / batch))
-    plan.say("batch", f"{batch} images ({why}); {epoch} iterations are an epoch")
+    plan.say("batch", f"{count(batch, 'image')} ({why}); an epoch is {count(epoch, 'iteration')}")
     rule = (
         "as set"
         if plan.is_explicit("SOLVER.BASE_LR")
@@ -131,7 +131,7 @@ def choose_schedule(plan: Plan, request: Request, facts: DataFacts) -> None:
     iterations = plan.set("SOLVER.MAX_ITER", max(1, math.ceil(epochs * facts.images / batch)))
     if plan.is_explicit("SOLVER.MAX_ITER"):
         epochs, why = iterations * batch / facts.images, "SOLVER.MAX_ITER as set"
-    warm_up = min(solver.WARMUP_ITERS, max(1, round(iterations * WARMUP_SHARE)))
+    warm_up = min(solver.WARMUP_ITERS, round(iterations * WARMUP_SHARE))
     warm_up = plan.set("SOLVER.WARMUP_ITERS", warm_up)
     if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
         steps = tuple(sorted({round(iterations * step / reference) for step in solver.STEPS}))
@@ -141,7 +141,8 @@ def choose_schedule(plan: Plan, request: Request, facts: DataFacts) -> None:
         shape = {"WarmupCosineLR": "cosine"}.get(solver.LR_SCHEDULER_NAME, solver.LR_SCHEDULER_NAME)
     plan.say(
         "schedule",
-        f"{epochs:.3g} epochs ({why}) = {iterations} iterations; {shape}; warm-up {warm_up}",
+        f"{count(epochs, 'epoch')} ({why}) = {count(iterations, 'iteration')}; {shape}; warm-up "
+        f"{warm_up}",
     )
 
 
@@ -155,7 +156,7 @@ def choose_evaluation(plan: Plan, facts: DataFacts) -> None:
         period = plan.set("TEST.EVAL_PERIOD", period)
         metric = plan.set("SOLVER.BEST_CHECKPOINT.METRIC", "bbox/AP")
         best = f"; the best {metric} is kept as model_best.pth" if metric else ""
-        when = f"every {period} iterations" if 0 < period < iterations else "at the end"
+        when = f"every {count(period, 'iteration')}" if 0 < period < iterations else "at the end"
         plan.say("evaluate", f"{when}{best}")
     else:
         plan.say("evaluate", "never: there is no validation data (--val SPEC names some)")

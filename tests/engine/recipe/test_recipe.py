@@ -64,7 +64,7 @@ def test_epochs_become_iterations_steps_and_warm_up() -> None:
     assert solver.WARMUP_ITERS == 102
     assert pytest.approx(0.02 * 4 / 16) == solver.BASE_LR
     tiny = plan(epochs=0.01).cfg.SOLVER
-    assert (tiny.MAX_ITER, tiny.WARMUP_ITERS) == (1, 1)
+    assert (tiny.MAX_ITER, tiny.WARMUP_ITERS) == (1, 0)
 
 
 def test_typed_settings_win_and_the_rest_follows() -> None:
@@ -113,6 +113,8 @@ def test_small_boxes_get_larger_images() -> None:
     assert 384 <= plan(data=facts(24)).cfg.INPUT.MAX_SIZE_TEST <= 512
     # never larger than the files are
     assert plan(data=facts(8, image=(320, 240))).cfg.INPUT.MAX_SIZE_TRAIN == 320
+    # enlarging large boxes shows nothing new
+    assert plan(data=facts(30, image=(128, 128))).cfg.INPUT.MAX_SIZE_TRAIN == 128
     asked = plan(data=facts(8), size=256).cfg.INPUT
     assert (asked.MIN_SIZE_TRAIN, asked.MAX_SIZE_TRAIN, asked.MIN_SIZE_TEST) == ((256,), 256, 256)
 
