@@ -95,8 +95,12 @@ def get_detection_dataset_dicts(
         else:
             check_metadata_consistency("thing_classes", names)
             class_names = MetadataCatalog.get(names[0]).thing_classes
-            print_instances_class_histogram(records, class_names)
-            _COUNTS[tuple(names)] = _counted(records, class_names)
+            counts = _box_counts(records, class_names)
+            found = {"images": len(records), "boxes_per_class": counts}
+            # a dataset that is read for each evaluation is shown once
+            is_new = _COUNTS.get(tuple(names)) != found
+            _log_histogram(len(records), counts, logging.INFO if is_new else logging.DEBUG)
+            _COUNTS[tuple(names)] = found
     return records
 
 
@@ -108,17 +112,6 @@ def counts_of(names: Sequence[str]) -> dict[str, Any]:
     return _COUNTS.get(tuple(names), {})
 
 
-def _counted(records: Sequence[dict[str, Any]], class_names: Sequence[str]) -> dict[str, Any]:
-    counts = Counter(
-        anno["category_id"]
-        for record in records
-        for anno in record["annotations"]
-        if anno.get("iscrowd", 0) == 0
-    )
-    boxes = {name: counts[k] for k, name in enumerate(class_names)}
-    return {"images": len(records), "boxes_per_class": boxes}
-
-
 def print_instances_class_histogram(
     dataset_dicts: Sequence[dict[str, Any]], class_names: Sequence[str]
 ) -> None:
@@ -127,6 +120,14 @@ def print_instances_class_histogram(
     Raises:
         ValueError: a category id is outside 0..K-1.
     """
+    counts = _box_counts(dataset_dicts, class_names)
+    _log_histogram(len(dataset_dicts), counts, logging.INFO)
+
+
+def _box_counts(
+    dataset_dicts: Sequence[dict[str, Any]], class_names: Sequence[str]
+) -> dict[str, int]:
+    """Return the number of boxes, without crowd regions, by class name."""
     counts: Counter[int] = Counter()
     for record in dataset_dicts:
         for number, anno in enumerate(record["annotations"]):
@@ -140,8 +141,11 @@ def print_instances_class_histogram(
                 )
             if not is_crowd(anno):
                 counts[category] += 1
-    cells = [(name, counts[i]) for i, name in enumerate(class_names)]
-    cells.append(("total", sum(counts.values())))
+    return {name: counts[i] for i, name in enumerate(class_names)}
+
+
+def _log_histogram(images: int, counts: dict[str, int], level: int) -> None:
+    cells = [*counts.items(), ("total", sum(counts.values()))]
     columns = min(3, len(cells))
     while len(cells) % columns:
         cells.append(("", ""))  # type: ignore[arg-type]
@@ -150,4 +154,4 @@ def print_instances_class_histogram(
         for i in range(0, len(cells), columns)
     ]
     table = create_table(["category", "#objects"] * columns, rows)
-    logger.info("objects in %d images:\n%s", len(dataset_dicts), table)
+    logger.log(level, "objects in %d images:\n%s", images, table)

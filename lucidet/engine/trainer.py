@@ -366,7 +366,7 @@ class DefaultTrainer(TrainerBase):
                 model, loader, evaluator, optimize=cfg.TEST.OPTIMIZE
             )
             if comm.is_main_process():
-                logger.info("Evaluation results for %s in csv format:", name)
+                logger.debug("Evaluation results for %s in csv format:", name)
                 print_csv_format(results[name])
         return results[names[0]] if len(results) == 1 else results
 

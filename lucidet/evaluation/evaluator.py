@@ -142,13 +142,14 @@ class _Clock:
             return
         total = time.perf_counter() - self.started
         devices = comm.get_world_size()
-        for what, seconds in (
-            ("inference time", total),
-            ("inference pure compute time", self.spent["model"]),
+        for level, what, seconds in (
+            (logging.INFO, "inference time", total),
+            (logging.DEBUG, "inference pure compute time", self.spent["model"]),
         ):
-            logger.info(
+            logger.log(
+                level,
                 f"Total {what}: {datetime.timedelta(seconds=int(seconds))} "
-                f"({seconds / self.counted:.6f} s / iter per device, on {devices} devices)"
+                f"({seconds / self.counted:.6f} s / iter per device, on {devices} devices)",
             )
 
 
