@@ -39,8 +39,7 @@ def resume_candidates(folder: str | os.PathLike[str]) -> Iterator[str]:
     others = [name for name in checkpoint_files(folder) if name != named]
     ranked = sorted(others, key=lambda name: _rank(folder, name, limit), reverse=True)
     for name in ranked:
-        if _iteration(Path(folder, name)) is not None or _OURS.fullmatch(name):
-            yield os.path.join(folder, name)
+        yield os.path.join(folder, name)
 
 
 def _rank(folder: str, name: str, limit: int | None) -> tuple[bool, bool, int, str]:
@@ -52,7 +51,7 @@ def _rank(folder: str, name: str, limit: int | None) -> tuple[bool, bool, int, s
 def checkpoint_files(folder: str | os.PathLike[str]) -> list[str]:
     """Return the names of a folder's checkpoints, readable or not, sorted.
 
-    They are recognized by their names; a ``.pth`` of another name counts if an iteration is in it.
+    A file counts if an iteration is in it or, where it cannot be read, by its name.
     """
     paths = [path for path in Path(folder).glob("*.pth") if path.is_file()]
     return sorted(

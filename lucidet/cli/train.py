@@ -46,6 +46,12 @@ def add_parser(subparsers: Any) -> None:
         help="go on from the last checkpoint in OUTPUT_DIR, with optimizer and schedule",
     )
     parser.add_argument("--eval-only", action="store_true", help="only evaluate MODEL.WEIGHTS")
+    parser.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="use only GPU kernels that add in a fixed order, where there are any: slower, but a "
+        "run can be repeated and resumed to the bit",
+    )
     add_launch_arguments(parser)
     add_words(parser)
 

@@ -133,5 +133,5 @@ def report_resume(cfg: Any, start: int, changes: list[str]) -> None:
     if not on_cpu and not torch.are_deterministic_algorithms_enabled():
         logger.info(
             "Images, sampling and states go on exactly. Kernels of the GPU that add in no fixed "
-            "order do not: results agree to rounding, not to the bit"
+            "order do not: results agree to rounding, not to the bit; --deterministic avoids them"
         )

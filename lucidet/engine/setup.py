@@ -71,6 +71,15 @@ def default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
     if not getattr(args, "eval_only", False):
         # test images differ too much in size for trying out algorithms to pay
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+    if getattr(args, "deterministic", False):
+        _use_deterministic_kernels()
+
+
+def _use_deterministic_kernels() -> None:
+    """Let torch take kernels that give the same bits each time; it warns where it has none."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
 
 
 def require_writable(folder: str | os.PathLike[str]) -> None:

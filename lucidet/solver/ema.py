@@ -145,14 +145,12 @@ class ModelEMA:
             "buffers": dict(self._buffers),
         }
 
-    @torch.no_grad()
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict`; the decay stays this object's own.
+    def check_state_dict(self, state: dict[str, Any]) -> None:
+        """Compare a `state_dict` with this object's tensors; nothing is changed.
 
         Raises:
             ValueError: it was made from another model.
         """
-        self._refuse_while_applied("load_state_dict")
         for kind, own in (("averages", self._averages), ("buffers", self._buffers)):
             given = state[kind]
             differing = sorted(set(own) ^ set(given))
@@ -167,5 +165,17 @@ class ModelEMA:
                         f"saved {kind} {name!r}: expected shape {tuple(tensor.shape)}, "
                         f"got {tuple(given[name].shape)}"
                     )
-                tensor.copy_(given[name])
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`; the decay stays this object's own.
+
+        Raises:
+            ValueError: see `check_state_dict`.
+        """
+        self._refuse_while_applied("load_state_dict")
+        self.check_state_dict(state)
+        for kind, own in (("averages", self._averages), ("buffers", self._buffers)):
+            for name, tensor in own.items():
+                tensor.copy_(state[kind][name])
         self.updates = int(state["updates"])

@@ -156,6 +156,7 @@ def test_best_model_is_the_last_resort_and_other_files_are_none(tmp_path: Path) 
     keeper = three_checkpoints(tmp_path)
     keeper.save("model_best", iteration=39)
     save_torch({"batch": [1]}, tmp_path / "nonfinite_batch_iter3.pth")
+    save_torch({"model": keeper.model.state_dict()}, tmp_path / "R-50_final.pth")  # only weights
     (tmp_path / "last_checkpoint").unlink()
     assert keeper.resume_or_load("")["iteration"] == 29
     for path in tmp_path.glob("model_00*.pth"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 from contextlib import suppress
@@ -13,8 +14,14 @@ import torch
 
 from lucidet.checkpoint import Checkpointer
 from lucidet.checkpoint.writing import save_torch
-from lucidet.engine import hooks
-from lucidet.engine.run_state import first_iteration, load_moving_averages, moving_averages
+from lucidet.config import get_cfg
+from lucidet.engine import default_setup, hooks
+from lucidet.engine.run_state import (
+    first_iteration,
+    load_moving_averages,
+    moving_averages,
+    report_resume,
+)
 from lucidet.engine.train_loop import TrainerBase
 from lucidet.modeling.sampling import random_priorities
 from lucidet.utils.events import EventStorage, JSONWriter
@@ -285,3 +292,27 @@ def test_storage_round_trip_without_clocks(tmp_path: Path) -> None:
         expected.pop("time")
         assert other.latest_with_smoothing_hint(window) == expected
     EventStorage().load_state_dict(EventStorage().state_dict())
+
+
+def test_what_cannot_be_exact_is_said(caplog: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    caplog.set_level(logging.INFO)
+    cfg = get_cfg()
+    cfg.MODEL.DEVICE = "cpu"
+    report_resume(cfg, 3, [])
+    assert not caplog.text
+    cfg.MODEL.DEVICE = "cuda"
+    report_resume(cfg, 3, [])
+    assert "agree to rounding, not to the bit; --deterministic avoids them" in caplog.text
+    monkeypatch.setattr("lucidet.utils.comm.all_gather", lambda start: [start, 0])
+    with pytest.raises(RuntimeError, match=r"different iterations \[3, 0\]: OUTPUT_DIR"):
+        report_resume(cfg, 3, [])
+
+
+def test_deterministic_kernels_are_asked_for(tmp_path: Path) -> None:
+    cfg = get_cfg()
+    cfg.OUTPUT_DIR, cfg.MODEL.DEVICE = str(tmp_path), "cpu"
+    try:
+        default_setup(cfg, argparse.Namespace(deterministic=True))
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
