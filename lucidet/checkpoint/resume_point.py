@@ -54,9 +54,14 @@ def checkpoint_files(folder: str | os.PathLike[str]) -> list[str]:
     A file counts if an iteration is in it or, where it cannot be read, by its name.
     """
     paths = [path for path in Path(folder).glob("*.pth") if path.is_file()]
-    return sorted(
-        path.name for path in paths if _OURS.fullmatch(path.name) or _iteration(path) is not None
-    )
+    return sorted(path.name for path in paths if _is_checkpoint(path))
+
+
+def _is_checkpoint(path: Path) -> bool:
+    try:
+        return stored_entry(path, "iteration") is not None
+    except ValueError:
+        return _OURS.fullmatch(path.name) is not None
 
 
 def stored_entry(path: str | os.PathLike[str], key: str) -> Any:
