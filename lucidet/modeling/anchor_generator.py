@@ -36,6 +36,9 @@ ANCHOR_GENERATOR_REGISTRY.__doc__ = """Anchor generators: list of feature maps -
 Each is called as ``cls(cfg, input_shape: list[ShapeSpec])``.
 """
 
+#: sizes of feature maps whose anchors stay in a GPU's memory
+_SIZES_KEPT = 8
+
 PerLevel = Sequence[float] | Sequence[Sequence[float]]
 
 
@@ -130,6 +133,7 @@ class _GridAnchorGenerator(nn.Module):
         self.cell_anchors = BufferList(
             [self.generate_cell_anchors(*level) for level in zip(*rows, strict=True)]
         )
+        self._grids: dict[str, tuple[list[Tensor], list[int]]] = {}
 
     @property
     def num_anchors(self) -> list[int]:
@@ -175,13 +179,31 @@ class _GridAnchorGenerator(nn.Module):
         height, width = (cells * self.strides[0] for cells in grid_sizes[0])
         return [(height // h, width // w) for h, w in grid_sizes]
 
+    def _kept_grids(self, sizes: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Return `grid_anchors`, computed once for each of the last sizes: it is 9 launches a level.
+
+        Computed again where they, or the cell anchors, were changed in place.
+        """
+        cells = [(c.data_ptr(), c.device, c.dtype, c._version) for c in self.cell_anchors.buffers()]
+        made_of = (cells, self.strides, self.offset, torch.is_inference_mode_enabled())
+        key = str((sizes, made_of))
+        grids, versions = self._grids.get(key, ([], []))
+        if not grids or versions != [0 if g.is_inference() else g._version for g in grids]:
+            grids = self.grid_anchors(sizes)
+            if len(self._grids) >= _SIZES_KEPT:
+                self._grids.clear()
+            self._grids[key] = grids, [0 if g.is_inference() else g._version for g in grids]
+        return list(grids)
+
     def forward(self, features: Sequence[Tensor]) -> list[Boxes]:
         """Return per level R_l anchors in pixels of the padded batch; some reach outside.
 
         Args:
             features: per level (N, C, H, W), of which only H and W are used.
         """
-        grids = self.grid_anchors([feature.shape[-2:] for feature in features])
+        sizes = [feature.shape[-2:] for feature in features]
+        on_gpu = features[0].device.type == "cuda" and not torch.compiler.is_compiling()
+        grids = self._kept_grids(sizes) if on_gpu else self.grid_anchors(sizes)
         anchors = [self._boxes(grid) for grid in grids]
         probe(
             "anchors.grid",

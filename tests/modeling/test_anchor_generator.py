@@ -139,3 +139,29 @@ def test_bad_arguments(changed: dict, message: str) -> None:
     arguments = {"sizes": [32], "aspect_ratios": [1.0], "strides": [8, 16], **changed}
     with pytest.raises(ValueError, match=message):
         DefaultAnchorGenerator(**arguments)
+
+
+def test_on_a_gpu_anchors_are_computed_once_for_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And again where somebody wrote into them, or for another size."""
+    from tests.modeling.operator_count import counted_operators
+
+    generator = DefaultAnchorGenerator(sizes=[[32]], aspect_ratios=[[0.5, 1.0]], strides=[8])
+
+    def launches(side: int) -> tuple[int, torch.Tensor]:
+        maps = torch.zeros(1, 4, side, side)
+        with counted_operators(monkeypatch) as operators:
+            (anchors,) = generator([maps])
+        assert torch.equal(anchors.tensor, generator([maps])[0].tensor)  # as on a CPU
+        return len(operators), anchors.tensor
+
+    first, anchors = launches(3)
+    assert first > 0
+    assert launches(3)[0] == 0
+    assert launches(4)[0] == first
+    anchors.add_(1)
+    assert launches(3)[0] == first
+    generator.cell_anchors[0].mul_(2)
+    assert launches(3)[0] == first
+    for side in range(5, 20):
+        launches(side)
+    assert len(generator._grids) <= 8
