@@ -180,10 +180,12 @@ class _GridAnchorGenerator(nn.Module):
         return [(height // h, width // w) for h, w in grid_sizes]
 
     def _kept_grids(self, sizes: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Return `grid_anchors`, computed once for each of the last sizes: it is 9 launches a level.
+        """Return `grid_anchors`, computed once for each of the last sizes: 9 launches a level.
 
         Computed again where they, or the cell anchors, were changed in place.
         """
+        if torch.compiler.is_compiling():
+            return self.grid_anchors(sizes)
         cells = [(c.data_ptr(), c.device, c.dtype, c._version) for c in self.cell_anchors.buffers()]
         made_of = (cells, self.strides, self.offset, torch.is_inference_mode_enabled())
         key = str((sizes, made_of))
@@ -202,15 +204,10 @@ class _GridAnchorGenerator(nn.Module):
             features: per level (N, C, H, W), of which only H and W are used.
         """
         sizes = [feature.shape[-2:] for feature in features]
-        on_gpu = features[0].device.type == "cuda" and not torch.compiler.is_compiling()
-        grids = self._kept_grids(sizes) if on_gpu else self.grid_anchors(sizes)
+        grids = (self._kept_grids if features[0].is_cuda else self.grid_anchors)(sizes)
         anchors = [self._boxes(grid) for grid in grids]
-        probe(
-            "anchors.grid",
-            anchors=anchors,
-            strides=self.strides,
-            cell_anchors=[*self.cell_anchors.buffers()],
-        )
+        cells = [*self.cell_anchors.buffers()]
+        probe("anchors.grid", anchors=anchors, strides=self.strides, cell_anchors=cells)
         return anchors
 
 
