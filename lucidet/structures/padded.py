@@ -199,7 +199,7 @@ class PaddedInstances:
     count: Tensor
 
     @staticmethod
-    def untouched(instances: Sequence[Instances]) -> PaddedInstances | None:
+    def untouched(instances: Sequence[Instances | None]) -> PaddedInstances | None:
         """Return the batch that `instances` came from by :meth:`split`, if nobody looked at them.
 
         Where somebody did, they may have been changed: None, as for all other Instances.

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from lucidet.modeling.optimize.on_host import detections_on_host
 from tests.modeling.host_waits import counted_host_waits, put_on_host
 from tests.modeling.tiny import C4, CASCADE, FPN, record, tiny_config, tiny_model
 
@@ -59,3 +60,17 @@ def test_inference(name: str, images: int, monkeypatch: pytest.MonkeyPatch) -> N
         torch.testing.assert_close(
             own.pred_boxes.tensor, wanted.pred_boxes.tensor, atol=1e-3, rtol=0
         )
+
+
+def test_detections_of_an_optimized_model_come_back_in_one_copy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny_model(tiny_config(FPN)).eval()
+    with torch.no_grad():
+        expected = [found["instances"].scores for found in model(batch(2))]
+        with counted_host_waits(monkeypatch) as waits:
+            outputs = detections_on_host(model(put_on_host(batch(2))))
+            scores = [output["instances"].scores for output in outputs]
+            assert len(waits) == 1, waits.places
+    for found, wanted in zip(scores, expected, strict=True):
+        torch.testing.assert_close(found, wanted)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lucidet.structures import Boxes, Instances
+from lucidet.structures import Boxes, Instances, PaddedInstances
 
 __all__ = ["detections_on_host"]
 
@@ -24,6 +24,10 @@ def detections_on_host(outputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]
     Args:
         outputs: N dicts whose `instances` (and other Instances) are on any device.
     """
+    tables = [output.get("instances") if len(output) == 1 else None for output in outputs]
+    batch = PaddedInstances.untouched(tables)
+    if batch is not None:  # the CPU does not know yet how many there are: the numbers come along
+        return [{"instances": table} for table in batch.on_host.split()]
     columns: list[tuple[int, str, str, Tensor]] = []
     for image, output in enumerate(outputs):
         for key, table in output.items():
