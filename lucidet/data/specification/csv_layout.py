@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -130,7 +129,8 @@ def image_root(path: Path, top: Path | None = None) -> Path:
     """Return the folder of a CSV file's images: beside it if they are there, else ``images/``."""
     bases = [path.parent] if top in (None, path.parent) else [path.parent, path.parent.parent]
     table = _table(path)
-    names = [row[table.columns["image"]] for _, row in table.rows[:50] if any(row)]
+    column = table.columns["image"]
+    names = [row[column] for _, row in table.rows[:50] if len(row) > column]
     for base in bases:
         if any((base / name.replace("\\", "/")).is_file() for name in names if name.strip()):
             return base
@@ -284,12 +284,8 @@ def _corner_texts(cells: Mapping[str, str]) -> list[str]:
         return [cells.get(key, "") for key in ("x1", "y1", "x2", "y2")]
     if "x" in cells:
         return [cells.get(key, "") for key in ("x", "y", "w", "h")]
-    text = cells.get("bbox", "")
-    try:
-        values = json.loads(text) if text.startswith("[") else re.split(r"[\s,;]+", text)
-    except ValueError:
-        return [text]
-    return [str(value) for value in values] if any(values) else []
+    text = cells.get("bbox", "").strip("[]() ")
+    return re.split(r"[\s,;]+", text) if text else []
 
 
 def _are_shares(table: _Table) -> bool:

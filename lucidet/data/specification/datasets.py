@@ -22,7 +22,7 @@ from lucidet.data.specification.layout import (
     split_word,
 )
 from lucidet.data.specification.parse import Item
-from lucidet.data.specification.reading import Reading, Report, SpecificationError
+from lucidet.data.specification.reading import Reading, Report, SpecificationError, make_ids_unique
 from lucidet.data.specification.recognise import layout_of
 from lucidet.data.specification.splits import divided, split_file
 
@@ -69,6 +69,11 @@ class Dataset:
     def text(self) -> str:
         """The explicit specification of exactly these images."""
         return ",".join(part.item.text for part in self.parts)
+
+    @property
+    def files(self) -> frozenset[str]:
+        """Paths of the images."""
+        return frozenset().union(*(part.reading.files for part in self.parts))
 
     def records(self) -> list[dict[str, Any]]:
         """Return fresh records with classes numbered by `classes`; ids are unique."""
@@ -234,6 +239,7 @@ def _joined(readings: Sequence[Reading]) -> Reading:
             seen.add(record["file_name"])
             entries = [{**a, "category_id": order[a["category_id"]]} for a in record["annotations"]]
             records.append({**record, "annotations": entries})
+    make_ids_unique(records)
     return Reading(classes, records, all(reading.declared for reading in readings), report)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,6 +113,7 @@ class Reading:
         declared: the file lists its classes, so that one without a box counts too.
         id_map: the file's category id -> index, where the format has such ids.
         json_file: a COCO file that holds exactly these records, if there is one.
+        files: paths of the images.
         report: what was dropped, changed and noticed.
     """
 
@@ -123,6 +125,7 @@ class Reading:
     json_file: Path | None = None
 
     def __post_init__(self) -> None:
+        self.files = frozenset(record["file_name"] for record in self.records)
         if not isinstance(self.records, SharedList):
             self.records = SharedList(self.records)
 
@@ -183,6 +186,7 @@ def finished(records: list[dict[str, Any]], declared: Sequence[str], report: Rep
         report: of the reading.
     """
     report.finish()
+    make_ids_unique(records)
     found = names_in(records)
     unknown = [name for name in found if name not in declared]
     if declared and unknown:
@@ -193,6 +197,24 @@ def finished(records: list[dict[str, Any]], declared: Sequence[str], report: Rep
         for entry in record["annotations"]:
             entry["category_id"] = index[entry.pop("category")]
     return Reading(classes, records, bool(declared), report)
+
+
+def make_ids_unique(records: Sequence[dict[str, Any]]) -> None:
+    """Replace image ids by paths, in place, if ids repeat: ``a/1.jpg`` and ``b/1.jpg``.
+
+    >>> records = [{"image_id": "1", "file_name": f"/data/{d}/1.jpg"} for d in "ab"]
+    >>> make_ids_unique(records)
+    >>> [record["image_id"] for record in records]
+    ['a/1', 'b/1']
+    """
+    if len({str(record["image_id"]) for record in records}) == len(records):
+        return
+    names = [record["file_name"] for record in records]
+    base = os.path.commonpath([os.path.dirname(name) for name in names])
+    paths = [os.path.relpath(name, base).replace(os.sep, "/") for name in names]
+    stems = [os.path.splitext(path)[0] for path in paths]
+    for record, new in zip(records, stems if len(set(stems)) == len(stems) else paths, strict=True):
+        record["image_id"] = new
 
 
 def names_in(records: Sequence[dict[str, Any]]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +22,8 @@ from lucidet.data.specification.datasets import (
 from lucidet.data.specification.layout import ALL, SPLIT_WORDS, TEST, TRAIN, VAL, split_word
 from lucidet.data.specification.parse import Item, parse
 from lucidet.data.specification.reading import SpecificationError
+
+logger = logging.getLogger(__name__)
 
 Spec: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
 
@@ -61,7 +64,24 @@ def resolve(
                 listed = _training_classes(items)
             own = _items_for(items, role)
             names[role] = _register(own, role, listed, divide={TRAIN, VAL} <= set(splits))
+    _note_shared_images(names)
     return names
+
+
+def _note_shared_images(names: dict[str, str]) -> None:
+    """Say that images are in training and validation both."""
+    if not {TRAIN, VAL} <= names.keys():
+        return
+    train, val = (_DATASETS[names[role]] for role in (TRAIN, VAL))
+    shared = sorted(train.files & val.files)
+    if shared:
+        text = (
+            f"{len(shared)} of {len(val.files)} validation images are trained on too, so results "
+            f"on them say little; for example {shared[0]}"
+        )
+        if text not in val.report.notes:
+            logger.warning("%s: %s", val.name, text)
+        val.report.note(text)
 
 
 def every_split(spec: Spec, classes: Sequence[str] | None = None) -> list[str]:

@@ -139,6 +139,7 @@ def _findings(datasets: Sequence[Dataset], counts: Sequence[Counts]) -> list[str
     for dataset in datasets:
         for part in dataset.parts:
             lines.update(dict.fromkeys(part.reading.report.lines()))
+        lines.update(dict.fromkeys(dataset.report.notes))
     if any(c.difficult for c in counts):
         said = "difficult boxes are trained on, and do not count in an evaluation, as VOC has it"
         lines[said] = None

@@ -200,6 +200,30 @@ def test_kaggle_like_csv_with_one_folder_of_images(tmp_path):
     assert "every box is 'object'" in report
 
 
+def test_validation_on_training_images_is_said(tmp_path, caplog):
+    pictures(tmp_path / "images")
+    yolo_labels(tmp_path / "labels")
+    (tmp_path / "data.yaml").write_text("train: images\nval: images\nnames: [cat, dog]\n")
+    names = resolve(tmp_path)
+    assert "5 of 5 validation images are trained on too" in caplog.text
+    assert "trained on too" in "".join(described(names["val"]).report.notes)
+
+
+def test_images_of_one_name_in_two_folders_have_two_ids(tmp_path):
+    for folder in ("a", "b"):
+        pictures(tmp_path / "images" / folder, [0, 1])
+        yolo_labels(tmp_path / "labels" / folder, [0, 1])
+    (tmp_path / "data.yaml").write_text("train: [images/a, images/b]\nnames: [cat, dog]\n")
+    records, _ = read(tmp_path)
+    assert [r["image_id"] for r in records] == ["a/img_0", "a/img_1", "b/img_0", "b/img_1"]
+    for split in ("train", "valid"):
+        pictures(tmp_path / "coco" / split, [0, 1])
+        coco(tmp_path / "coco" / split / "_annotations.coco.json", [0, 1])
+    (name,) = dataset_names(f"{tmp_path / 'coco'}:all")
+    ids = [r["image_id"] for r in DatasetCatalog.get(name)]
+    assert ids == ["train/img_0", "train/img_1", "valid/img_0", "valid/img_1"]
+
+
 def test_train_and_val_files_by_their_names(tmp_path):
     pictures(tmp_path / "images")
     specs = [
