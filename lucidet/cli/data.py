@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from lucidet.data.specification.datasets import Dataset
 
 EXAMPLES = """\
-SPEC is a folder or file whose layout is recognised, or says what it is:
+SPEC is a folder or file whose layout is recognized, or says what it is:
   lucidet data show cells/                         COCO, VOC, YOLO, CVAT or CSV
   lucidet data show coco:train.json@images         a COCO file and the folder of its images
   lucidet data show voc:VOCdevkit/VOC2007:trainval a folder and a split

@@ -33,7 +33,7 @@ def looks_like_coco(path: Path) -> bool:
     )
 
 
-def recognise(folder: Path, images: Path | None = None) -> Layout | None:
+def recognize(folder: Path, images: Path | None = None) -> Layout | None:
     """Return the layout of a folder that holds COCO files; None if it holds none.
 
     Raises:

@@ -66,7 +66,7 @@ def looks_like_boxes(path: Path) -> bool:
         return False
 
 
-def recognise(folder: Path, images: Path | None = None) -> Layout | None:
+def recognize(folder: Path, images: Path | None = None) -> Layout | None:
     """Return the layout of a folder with CSV files of boxes; None if it has none.
 
     Raises:

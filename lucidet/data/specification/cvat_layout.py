@@ -24,7 +24,7 @@ from lucidet.data.xml_files import read_xml, root_tag
 _WITHOUT_BOX = ("polyline", "points", "cuboid", "skeleton", "tag")
 
 
-def recognise(folder: Path, images: Path | None = None) -> Layout | None:
+def recognize(folder: Path, images: Path | None = None) -> Layout | None:
     """Return the layout of a folder with a CVAT file in it; None if it has none.
 
     Raises:

@@ -23,7 +23,7 @@ from lucidet.data.specification.layout import (
 )
 from lucidet.data.specification.parse import Item
 from lucidet.data.specification.reading import Reading, Report, SpecificationError, make_ids_unique
-from lucidet.data.specification.recognise import layout_of
+from lucidet.data.specification.recognize import layout_of
 from lucidet.data.specification.splits import divided, split_file
 
 # K classes

@@ -1,4 +1,4 @@
-"""What a recognised folder or file is: a kind, and its splits, each of which can be read."""
+"""What a recognized folder or file is: a kind, and its splits, each of which can be read."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _parts(text: str) -> list[str]:
 
 @dataclass
 class Layout:
-    """A recognised dataset.
+    """A recognized dataset.
 
     Attributes:
         kind: ``coco``, ``voc``, ``yolo``, ``cvat`` or ``csv``: the prefix of its explicit form.

@@ -26,7 +26,7 @@ class Item:
 
     Attributes:
         path: absolute; a registered dataset's name has none.
-        kind: one of `KINDS`; "" is recognised from the files.
+        kind: one of `KINDS`; "" is recognized from the files.
         images: absolute folder of the images; None is looked for.
         split: "" stands for what is asked: training or validation.
         name: of a registered dataset, instead of a path.

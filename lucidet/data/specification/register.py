@@ -50,7 +50,7 @@ def resolve(
         role -> name in DatasetCatalog and MetadataCatalog (``thing_classes``, ``specification``).
 
     Raises:
-        SpecificationError: (a ValueError) not recognised, no such split, or a class in a split
+        SpecificationError: (a ValueError) not recognized, no such split, or a class in a split
             that the class list lacks; names both lists.
 
     Annotations are read now, and kept.

@@ -27,7 +27,7 @@ _IMAGES = ("jpegimages", "images", "image", "imgs", "img", "photos", "pictures")
 _CLASS_LISTS = ("labels.txt", "classes.txt", "predefined_classes.txt", "labelmap.txt")
 
 
-def recognise(folder: Path, images: Path | None = None) -> Layout | None:
+def recognize(folder: Path, images: Path | None = None) -> Layout | None:
     """Return the layout of a folder with VOC's XML files; None if it has none.
 
     Raises:
@@ -36,7 +36,7 @@ def recognise(folder: Path, images: Path | None = None) -> Layout | None:
     years = [d for d in _folders(folder) if _child(d, _ANNOTATIONS) and (d / "JPEGImages").is_dir()]
     devkit = folder / "VOCdevkit"
     if devkit.is_dir():
-        return recognise(devkit, images)
+        return recognize(devkit, images)
     xml_folder = _child(folder, _ANNOTATIONS)
     if xml_folder is not None and _has_voc(xml_folder):
         return _with_folder(folder, xml_folder, images or _image_folder(folder))
@@ -46,7 +46,7 @@ def recognise(folder: Path, images: Path | None = None) -> Layout | None:
             raise SpecificationError(
                 f"{folder} holds {len(years)} VOC datasets; name one, or join them: {parts}"
             )
-        found = recognise(years[0], images)
+        found = recognize(years[0], images)
         if found is not None:
             return found
     files = sorted(folder.glob("*.xml"))
@@ -60,7 +60,7 @@ def recognise(folder: Path, images: Path | None = None) -> Layout | None:
     }
     readers = {}
     for split, child in parts_of.items():
-        below = recognise(child)
+        below = recognize(child)
         if below is not None and WHOLE in below.splits:
             readers[split] = below.splits[WHOLE]
     if readers:
@@ -144,7 +144,7 @@ def read_list(folder: Path, xml_folder: Path, images: Path, list_file: Path) -> 
             files.append(path)
         else:
             report.drop(f"images of {list_file.name} have no XML file and are left out", name)
-    return read(folder, images, files, report, count_unlabelled=False)
+    return read(folder, images, files, report, count_unlabeled=False)
 
 
 def read(
@@ -152,7 +152,7 @@ def read(
     images: Path,
     files: Sequence[Path],
     report: Report | None = None,
-    count_unlabelled: bool = True,
+    count_unlabeled: bool = True,
 ) -> Reading:
     """Read VOC XML files.
 
@@ -161,7 +161,7 @@ def read(
         images: folder of the images.
         files: the XML files.
         report: to go on with.
-        count_unlabelled: report images that no file belongs to.
+        count_unlabeled: report images that no file belongs to.
 
     VOC counts pixels from 1 and includes both ends: xmin 1, xmax 30 is the box from 0 to 30.
     """
@@ -172,7 +172,7 @@ def read(
         record = _read_file(path, index, report)
         if record is not None:
             records.append(record)
-    if count_unlabelled:
+    if count_unlabeled:
         used = {record["file_name"] for record in records}
         for file in index.files:
             if str(index.root / file) not in used:

@@ -26,7 +26,7 @@ _NAMES = ("classes.txt", "obj.names", "data.names", "classes.names", "labels.txt
 _FAR_OUTSIDE = 0.5  # of the image's size: further out, the numbers are no shares of it
 
 
-def recognise(folder: Path, images: Path | None = None) -> Layout | None:
+def recognize(folder: Path, images: Path | None = None) -> Layout | None:
     """Return the layout of a folder with YOLO labels; None if it has none."""
     named = [folder / name for name in _YAML if (folder / name).is_file()]
     found = named[:1] or [f for f in sorted(folder.glob("*.y*ml")) if _is_dataset(f)]

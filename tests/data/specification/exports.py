@@ -1,4 +1,4 @@
-"""The same five pictures in every layout: what tools of labelling write.
+"""The same five pictures in every layout: what labeling tools write.
 
 Image n (0..4) is 60 x 40 pixels (n even) or 40 x 60; it has a "cat" at 5, 5, 25, 20 and, if n is
 odd, a "dog" at 10, 20, 30, 35 (continuous pixels, x1, y1, x2, y2). Image 4 has no box.

@@ -1,4 +1,4 @@
-"""Every layout that is recognised, written by the tests as tools of labelling write it."""
+"""Every layout that is recognized, written by the tests as labeling tools write it."""
 
 from __future__ import annotations
 

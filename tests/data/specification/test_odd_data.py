@@ -186,7 +186,7 @@ def test_metadata_of_a_folder_that_is_no_dataset_is_empty(tmp_path, monkeypatch)
     pictures(tmp_path / "photos", [0])
     monkeypatch.chdir(tmp_path)
     assert MetadataCatalog.get("photos").get("thing_classes") is None
-    with pytest.raises(SpecificationError, match="not recognised"):
+    with pytest.raises(SpecificationError, match="not recognized"):
         DatasetCatalog.get("photos")
 
 

@@ -20,11 +20,11 @@ from lucidet.data.text_files import is_image
 from lucidet.data.xml_files import root_tag
 
 _FOLDERS: dict[str, Callable[[Path, Path | None], Layout | None]] = {
-    "yolo": yolo_layout.recognise,
-    "coco": coco_layout.recognise,
-    "voc": voc_layout.recognise,
-    "cvat": cvat_layout.recognise,
-    "csv": csv_layout.recognise,
+    "yolo": yolo_layout.recognize,
+    "coco": coco_layout.recognize,
+    "voc": voc_layout.recognize,
+    "cvat": cvat_layout.recognize,
+    "csv": csv_layout.recognize,
 }
 _LOOKED_FOR = {
     "yolo": "data.yaml with `names:`, or classes.txt beside images/ and labels/",
@@ -73,7 +73,7 @@ def _of_folder(folder: Path, kind: str, images: Path | None) -> Layout:
             pass  # what is in the named folder says more
     looked = "\n".join(f"  {k}: {_LOOKED_FOR[k]}" for k in kinds)
     raise SpecificationError(
-        f"{folder} is not recognised as a dataset. Looked for:\n{looked}\n"
+        f"{folder} is not recognized as a dataset. Looked for:\n{looked}\n"
         f"Found: {contents(folder)}\nA specification is {FORMS}"
     )
 
@@ -96,7 +96,7 @@ def _of_file(path: Path, kind: str, images: Path | None) -> Layout:
     if kind in ("cvat", "xml"):
         return cvat_layout.from_file(path, images)
     raise SpecificationError(
-        f"{path} is not recognised as a dataset: expected .json (COCO), .yaml (YOLO), .xml (CVAT) "
+        f"{path} is not recognized as a dataset: expected .json (COCO), .yaml (YOLO), .xml (CVAT) "
         f"or .csv. A specification is {FORMS}"
     )
 
