@@ -31,9 +31,9 @@ BUCKET = 128
 class GraphedParts:
     """Backbone and head of a detector, launched as CUDA graphs within the block `in_use`.
 
-    A shape is captured when it comes for the third time, since a capture takes about as long as ten
-    steps. At most `max_shapes` are kept; the one that was not used for longest goes first. What
-    can't be captured runs as it is, and the log says why, once.
+    A shape is captured when it comes for the third time (later ones: for the 6th, 9th ...), since a
+    capture takes about as long as ten steps. At most `max_shapes` are kept; the one that was not
+    used for longest goes first. What can't be captured runs as it is, and the log says why, once.
 
     The model stays as it is: outside of the block its modules run their own forward, and its state
     dict and its copies know nothing of this.
@@ -177,7 +177,8 @@ class _Part:
             self.replays.move_to_end(key)
             return self.replays[key]
         self.seen[key] += 1
-        if self.seen[key] < 3:
+        # the more was captured, the more often a shape has to come
+        if self.seen[key] < 3 * (1 + self._captures // self.max_shapes):
             return None
         if self._captures >= 4 * self.max_shapes and self._uses < 20 * self._captures:
             self.failed = f"images come in too many shapes ({len(self.seen)} so far)"
