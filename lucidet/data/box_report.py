@@ -45,7 +45,8 @@ class BoxReport:
         if box is not None and len(box) == 4:
             x, y, w, h = box
             corners = (x, y, x + w, y + h)
-        return self.usable_corners(corners, record, annotation_id, bbox if box else shown(bbox))
+        written = bbox if box else shown(bbox)
+        return self.usable_corners(corners, record, annotation_id, written, from_sizes=True)
 
     def usable_corners(
         self,
@@ -53,6 +54,7 @@ class BoxReport:
         record: dict[str, Any],
         annotation_id: Any,
         shown: Any,
+        from_sizes: bool = False,
     ) -> bool:
         """Whether a box has an area inside its image; notes it if not.
 
@@ -61,6 +63,7 @@ class BoxReport:
             record: with ``image_id``, and ``width`` and ``height`` where they are known.
             annotation_id: for the message.
             shown: the box as it is written, for the message.
+            from_sizes: it is written as x, y, width, height.
         """
         where = f"annotation {annotation_id} of image {record.get('image_id')}: {shown}"
         reason = _fault(corners, record)
@@ -77,7 +80,7 @@ class BoxReport:
             if over:
                 self.cut.append(where)
                 as_corners = x2 - x1 <= width + SLACK and y2 - y1 <= height + SLACK
-                self._other_form += as_corners and x2 - x1 > x1 and y2 - y1 > y1
+                self._other_form += from_sizes and as_corners and x2 - x1 > x1 and y2 - y1 > y1
         return True
 
     def log(self) -> None:
@@ -106,7 +109,7 @@ class BoxReport:
             )
         if self.cut:
             hint = ""
-            if self.form == "XYWH" and 2 * self._other_form > len(self.cut) >= PATTERN:
+            if 2 * self._other_form > len(self.cut) >= PATTERN:
                 hint = (
                     f". {self._other_form} of them would fit as x1, y1, x2, y2: were corners "
                     "written where x, y, width, height are expected?"

@@ -153,7 +153,8 @@ def _is_usable(
         x, y, a, b = box
         corners = (x, y, a, b) if mode == BoxMode.XYXY_ABS else (x, y, x + a, y + b)
     text = f"{shown(written['bbox'])} ({mode.name})"
-    return report.usable_corners(corners, record, number, text)
+    from_sizes = mode == BoxMode.XYWH_ABS
+    return report.usable_corners(corners, record, number, text, from_sizes=from_sizes)
 
 
 def _report_sizes(

@@ -146,3 +146,16 @@ def test_rotated_boxes_pass(tmp_path):
 
 def test_no_records():
     assert check_records([], "mine") == []
+
+
+def test_corners_declared_as_sizes_are_suspected(tmp_path, caplog):
+    given = records(tmp_path, bbox=[20, 20, 60, 40], bbox_mode=BoxMode.XYWH_ABS)
+    given[0]["annotations"] = [dict(given[0]["annotations"][0]) for _ in range(3)]
+    assert len(check_records(given, "mine")[0]["annotations"]) == 3
+    assert "3 of them would fit as x1, y1, x2, y2" in caplog.text
+    caplog.clear()
+    for annotation in given[0]["annotations"]:
+        annotation.update(bbox=[20, 20, 80, 60], bbox_mode=BoxMode.XYXY_ABS)
+    check_records(given, "mine")
+    assert "3 boxes reach more than a pixel over" in caplog.text
+    assert "would fit" not in caplog.text
