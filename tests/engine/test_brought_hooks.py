@@ -75,9 +75,12 @@ def test_a_loader_without_a_batch_is_named():
 
 
 def test_training_twice():
-    run = trainer([[1.0], [2.0]])
+    run, evaluated, called = trainer([[1.0], [2.0]]), [], []
+    evaluation = hooks.EvalHook(0, lambda: evaluated.append(run.iter))
+    run.register_hooks([evaluation, hooks.CallbackHook(after_step=called.append)])
     run.train(0, 3)
     run.train(0, 2)
+    assert (evaluated, len(called)) == ([3, 2], 5)
     assert len(run.storage.history("total_loss")) == 2
     run.train(2, 4)
     assert run.storage.latest()["total_loss"][1] == 3

@@ -53,9 +53,6 @@ class CallbackHook(HookBase):
     def after_train(self) -> None:
         if self._after_train:
             self._after_train(self.trainer)
-        # a closure may hold the trainer, and so its memory
-        self._before_train = self._after_train = None
-        self._before_step = self._after_step = self._after_backward = None
 
     def before_step(self) -> None:
         if self._before_step:

@@ -45,11 +45,10 @@ class EvalHook(HookBase):
         eval_after_train: bool = True,
     ) -> None:
         self._period = eval_period
-        self._func: Callable[[], Mapping[str, Any] | None] | None = eval_function
+        self._func = eval_function
         self._eval_after_train = eval_after_train
 
     def _do_eval(self) -> None:
-        assert self._func is not None
         with preserved_random_state(seed=self.trainer.iter):  # the same where it is repeated
             results = self._func()
         if results:
@@ -75,7 +74,6 @@ class EvalHook(HookBase):
         # not after an error, which leaves the iteration at max_iter - 1 at most
         if self._eval_after_train and self.trainer.iter >= self.trainer.max_iter:
             self._do_eval()
-        self._func = None  # it may hold the trainer, and so its memory
 
 
 class _Best:
