@@ -113,14 +113,25 @@ class ATSS(DenseDetector):
     ) -> None:
         """
         Args:
+            backbone: images (N, C, H, W) -> dict of features.
+            head: list of features -> a list over levels for each kind of prediction: logits
+                (N, A * K, H, W), box deltas (N, A * 4, H, W), centerness (N, A, H, W).
+            head_in_features: names of the levels that the head sees.
             anchor_generator: list of features -> list of Boxes.
             box2box_transform: between boxes and deltas.
-            assigner: of :mod:`lucidet.modeling.assigners`; a positive's centre lies in its object.
+            assigner: of :mod:`lucidet.modeling.assigners`; a positive's center lies in its box.
             num_classes: K, without background.
             focal_loss_alpha, focal_loss_gamma: weight of positives, and exponent.
             reg_loss_weight: of the GIoU loss.
             test_score_thresh: candidates have a class score above this.
-            the rest: see :class:`DenseDetector`.
+            test_topk_candidates: of a level, before NMS.
+            test_nms_thresh: IoU, within a class.
+            max_detections_per_image: after NMS.
+            pixel_mean: one entry a channel, in the units of the images (0..255).
+            pixel_std: one entry a channel, as `pixel_mean`.
+            input_format: "BGR" or "RGB", for drawings of the images.
+            legacy_plus_one: clip and suppress boxes whose width is x2 - x1 + 1; the transform and
+                the assigner must be of that convention too.
         """
         super().__init__(
             backbone,

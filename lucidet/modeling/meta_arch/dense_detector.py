@@ -3,8 +3,8 @@
 A dense detector supplies its head, its assigner and ``losses()``; nothing else.
 """
 
-# N images, L levels, A anchors a cell, R_l = HWA anchors of level l, R anchors in all, K classes,
-# M objects, P positives
+# N images, L levels, A anchors a location, R_l = HWA anchors of level l, R anchors in all,
+# K classes, M ground-truth boxes, C candidates
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ class DenseDetector(Detector):
                 (N, A * K, H, W), box deltas (N, A * 4, H, W), possibly centerness (N, A, H, W).
             head_in_features: the levels that the head sees; default: all, in the backbone's order.
             pixel_mean: one entry a channel, in the units of the images (0..255).
-            pixel_std: likewise.
-            input_format: "BGR" or "RGB", for whoever draws the images.
+            pixel_std: one entry a channel, as `pixel_mean`.
+            input_format: "BGR" or "RGB", for drawings of the images.
             test_score_thresh: detections score more than this.
             test_topk_candidates: of a level, before NMS.
             test_nms_thresh: IoU, within a class.
@@ -93,8 +93,7 @@ class DenseDetector(Detector):
             legacy_plus_one: clip and suppress boxes whose width is x2 - x1 + 1; the coder and the
                 assigner must be of that convention too.
             keep_empty_boxes: detections that clipping leaves without area stay.
-            clip_before_nms: boxes are clipped to the image before they suppress each other, not
-                only after it.
+            clip_before_nms: boxes are clipped to the image before NMS, not only after it.
         """
         super().__init__(backbone, pixel_mean, pixel_std)
         self.head = head
@@ -179,9 +178,9 @@ class DenseDetector(Detector):
         Args:
             anchors: per level, R_l boxes, the same for all images.
             pred_logits: per level (N, R_l, K).
-            gt_labels: per image (R,), the class of the object; K: background; -1: ignored.
+            gt_labels: per image (R,), the class of the box; K: background; -1: ignored.
             pred_anchor_deltas: per level (N, R_l, 4).
-            gt_boxes: per image (R, 4), the object; valid where the label is in 0..K-1.
+            gt_boxes: per image (R, 4), the ground-truth box; valid where the label is in 0..K-1.
             pred_centerness: for heads that have it, per level (N, R_l) logits.
         """
         raise NotImplementedError

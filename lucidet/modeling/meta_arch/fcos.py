@@ -75,14 +75,25 @@ class FCOS(DenseDetector):
     ) -> None:
         """
         Args:
+            backbone: images (N, C, H, W) -> dict of features.
+            head: list of features -> a list over levels for each kind of prediction: logits
+                (N, K, H, W), box deltas (N, 4, H, W), centerness (N, 1, H, W).
+            head_in_features: names of the levels that the head sees.
             anchor_generator: list of features -> list of Boxes, one stride wide.
-            assigner: of :mod:`lucidet.modeling.assigners`; a positive's centre lies in its object.
+            assigner: of :mod:`lucidet.modeling.assigners`; a positive's center lies in its box.
             num_classes: K, without background.
             box2box_transform: between boxes and deltas; default: distances in strides.
             focal_loss_alpha, focal_loss_gamma: weight of positives, and exponent.
             test_score_thresh: detections score more than this, centerness included.
+            test_topk_candidates: of a level, before NMS.
+            test_nms_thresh: IoU, within a class.
+            max_detections_per_image: after NMS.
+            pixel_mean: one entry a channel, in the units of the images (0..255).
+            pixel_std: one entry a channel, as `pixel_mean`.
+            input_format: "BGR" or "RGB", for drawings of the images.
             loss_normalizer: "ema" or "batch"; see :meth:`losses`.
-            the rest: see :class:`DenseDetector`.
+            keep_empty_boxes: detections that clipping leaves without area stay.
+            clip_before_nms: boxes are clipped to the image before NMS, not only after it.
 
         Raises:
             ValueError: another `loss_normalizer`.

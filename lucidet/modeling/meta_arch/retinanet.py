@@ -61,6 +61,10 @@ class RetinaNet(DenseDetector):
     ) -> None:
         """
         Args:
+            backbone: images (N, C, H, W) -> dict of features.
+            head: list of features -> a list over levels for each kind of prediction: logits
+                (N, A * K, H, W) and box deltas (N, A * 4, H, W).
+            head_in_features: names of the levels that the head sees.
             anchor_generator: list of features -> list of Boxes.
             box2box_transform: between boxes and deltas.
             anchor_matcher: a Matcher, or an assigner of :mod:`lucidet.modeling.assigners`.
@@ -68,9 +72,19 @@ class RetinaNet(DenseDetector):
             focal_loss_alpha, focal_loss_gamma: weight of positives, and exponent.
             smooth_l1_beta: where L1 begins; 0 is plain L1.
             box_reg_loss_type: "smooth_l1", "giou", "diou" or "ciou".
+            test_score_thresh: detections score more than this.
+            test_topk_candidates: of a level, before NMS.
+            test_nms_thresh: IoU, within a class.
+            max_detections_per_image: after NMS.
+            pixel_mean: one entry a channel, in the units of the images (0..255).
+            pixel_std: one entry a channel, as `pixel_mean`.
             vis_period: iterations between two drawings of a training loop; 0: none.
+            input_format: "BGR" or "RGB", for drawings of the images.
+            legacy_plus_one: clip and suppress boxes whose width is x2 - x1 + 1; the transform and
+                the matcher must be of that convention too.
             loss_normalizer: "ema", "batch" or "image"; see :meth:`losses`.
-            the rest: see :class:`DenseDetector`.
+            keep_empty_boxes: detections that clipping leaves without area stay.
+            clip_before_nms: boxes are clipped to the image before NMS, not only after it.
 
         Raises:
             ValueError: another `loss_normalizer`.
