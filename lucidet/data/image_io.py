@@ -196,7 +196,8 @@ def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
                 ) from error
     array = np.asarray(image)
     if format == "L":
-        return array[:, :, None]
+        # writable: one channel needs no rearranging, so that torch.from_numpy would share it
+        return array[:, :, None].copy()
     if format == "BGR":
         return array[:, :, ::-1]
     if format == YUV_FORMAT:
