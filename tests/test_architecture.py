@@ -30,6 +30,7 @@ ORDER = [
     "evaluation",
     "model_zoo",  # loads weights into models
     "utils.testing",  # helpers for users' tests, at detectron2's path; nothing here imports it
+    "results",  # the page that a training ends with
     "engine",
     "inspection",
     "bench",

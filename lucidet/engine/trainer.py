@@ -59,6 +59,7 @@ from lucidet.evaluation import (
     verify_results,
 )
 from lucidet.modeling import build_model
+from lucidet.results.files import results_file_of
 from lucidet.solver import (
     LRMultiplier,
     ModelEMA,
@@ -197,6 +198,10 @@ class DefaultTrainer(TrainerBase):
         except TrainingInterrupted:
             logger.info(how_to_go_on(self.cfg.OUTPUT_DIR))
             raise
+        if comm.is_main_process():
+            from lucidet.results.page import show_results  # takes a second to import
+
+            show_results(self.cfg.OUTPUT_DIR, dataset_names(self.cfg.DATASETS.TEST))
         if self._last_eval_results is None or not comm.is_main_process():
             return None
         add_results(os.path.join(self.cfg.OUTPUT_DIR, "model_final.pth"), self._last_eval_results)
@@ -320,11 +325,12 @@ class DefaultTrainer(TrainerBase):
         """
         check_classes_of_test_data(cfg, dataset_name)
         kind = MetadataCatalog.get(dataset_name).get("evaluator_type", None)
+        names = dataset_names(cfg.DATASETS.TEST)
+        folder = str(results_file_of(cfg.OUTPUT_DIR, names, dataset_name).parent)
         if kind == "coco":
-            folder = os.path.join(cfg.OUTPUT_DIR, "inference")
             return COCOEvaluator(dataset_name, output_dir=folder)
         if kind == "pascal_voc":
-            return PascalVOCDetectionEvaluator(dataset_name)
+            return PascalVOCDetectionEvaluator(dataset_name, output_dir=folder)
         raise NotImplementedError(
             f"data set {dataset_name!r} has evaluator_type {kind!r}, known are 'coco' and "
             f"'pascal_voc': set it in the metadata, or override {cls.__name__}.build_evaluator"

@@ -157,6 +157,21 @@ class COCOEvaluator(DatasetEvaluator):
             self._eval_predictions(predictions, img_ids)
         return copy.deepcopy(self._results)
 
+    def save_detections(self, detections: Sequence[tuple[Any, np.ndarray]]) -> None:
+        """Write detections as a COCO results file into `output_dir`.
+
+        Args:
+            detections: of each image its image_id and (D, 6): XYXY pixels, score, class.
+        """
+        if self._output_dir is None:
+            raise ValueError("COCOEvaluator needs an output_dir to write detections into")
+        kept = []
+        for image_id, rows in detections:
+            corners, sides = rows[:, :2], rows[:, 2:4] - rows[:, :2]
+            array = np.concatenate([corners, sides, rows[:, 4:6]], axis=1)
+            kept.append({"image_id": image_id, "instances": DetectionRows(array, image_id)})
+        self._write_results(self._detection_table(kept), Path(self._output_dir) / RESULTS_FILE)
+
     def _check_images(
         self, predictions: list[dict[str, Any]], img_ids: Sequence[Any] | None
     ) -> None:

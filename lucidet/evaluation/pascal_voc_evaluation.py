@@ -22,6 +22,7 @@ from lucidet.data.datasets.voc_xml import (
     usable_objects,
 )
 from lucidet.evaluation.classes import refuse_unknown_classes
+from lucidet.evaluation.coco_evaluation import COCOEvaluator
 from lucidet.evaluation.evaluator import DatasetEvaluator, image_id_of
 from lucidet.utils import comm
 from lucidet.utils.logger import create_small_table, create_table
@@ -49,10 +50,13 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
     Args:
         dataset_name: its metadata has ``dirname`` (with Annotations and ImageSets/Main),
             ``split``, ``thing_classes`` and ``year`` (2007: the 11-point form of AP).
+        output_dir: where the detections go as COCO JSON, ``coco_instances_results.json``, beside
+            the dataset's ground truth in that form; nothing is written without it.
     """
 
-    def __init__(self, dataset_name: str) -> None:
+    def __init__(self, dataset_name: str, output_dir: str | None = None) -> None:
         self._dataset_name = dataset_name
+        self._output_dir = output_dir
         meta = MetadataCatalog.get(dataset_name)
         root = Path(meta.dirname)
         self._annotations, self._images = root / "Annotations", root / "JPEGImages"
@@ -90,7 +94,13 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
         if not comm.is_main_process():
             return {}
         truth = self._read_truth()
-        predictions = self._by_name([entry for rank in gathered for entry in rank], truth.keys())
+        detections = [entry for rank in gathered for entry in rank]
+        predictions = self._by_name(detections, truth.keys())
+        if self._output_dir:
+            writer = COCOEvaluator(
+                self._dataset_name, distributed=False, output_dir=self._output_dir
+            )
+            writer.save_detections(detections)
         ap = np.array(  # (K, T)
             [
                 self._class_ap(k, predictions, {image: own[k] for image, own in truth.items()})

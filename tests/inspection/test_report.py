@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 
 import pytest
 
@@ -13,6 +12,7 @@ from lucidet.inspection.page.report import PANELS, render, write_report
 from lucidet.inspection.stages import CHAPTERS, STAGES
 from lucidet.inspection.trace import Trace, watch
 from lucidet.utils.probe import probe
+from tests.browser import browser
 from tests.modeling.tiny import ATSS, C4, FCOS, FPN, RETINANET
 
 DETECTORS = {"fpn": FPN, "c4": C4, "retinanet": RETINANET, "atss": ATSS, "fcos": FCOS}
@@ -111,29 +111,6 @@ def test_the_command_writes_page_and_trace(image_file, tmp_path, capsys):
 
 
 # ---- in a browser ------------------------------------------------------------------------------
-
-
-def browser(width: int, height: int, dark: bool = False):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("chromium and chromedriver are not installed (Debian: chromium-driver)")
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    flags = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"]
-    # no network: every name leads nowhere
-    flags += [f"--window-size={width},{height}", "--host-resolver-rules=MAP * ~NOTFOUND"]
-    for flag in flags:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    found = webdriver.Chrome(options=options, service=Service(driver))
-    if dark:
-        preference = [{"name": "prefers-color-scheme", "value": "dark"}]
-        found.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": preference})
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""What a training ends with: ``results.html``, with curves and example images."""
