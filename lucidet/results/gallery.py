@@ -15,8 +15,9 @@ __all__ = ["COLORS", "best_and_worst", "draw_verdict"]
 
 #: color-blind safe (Okabe and Ito): bluish green, vermilion, blue
 COLORS = {"right": "#009E73", "wrong": "#D55E00", "missed": "#0072B2"}
-#: longer side of a picture on the page, pixels
-_LONGEST = 900
+#: longer side of a picture on the page, pixels; small images are enlarged, so that labels fit
+_LONGEST = 720
+_MOST_ENLARGED = 4.0
 
 
 def best_and_worst(
@@ -39,7 +40,7 @@ def best_and_worst(
 def draw_verdict(image: ImageVerdict, classes: Sequence[str]) -> Image.Image:
     """Return the picture with boxes in `COLORS`: right and wrong detections, missed boxes."""
     pixels = read_image(image.file_name, format="RGB")
-    scale = min(1.0, _LONGEST / max(pixels.shape[:2]))
+    scale = min(_MOST_ENLARGED, _LONGEST / max(pixels.shape[:2]))
     visualizer = Visualizer(pixels, scale=scale)
     for kind in ("right", "wrong", "missed"):
         boxes: np.ndarray = getattr(image, kind)

@@ -92,9 +92,11 @@ def show_results(output_dir: str | Path, datasets: Sequence[str]) -> Path | None
 
 def _sections_of(judged: Judged, pictures: _Pictures) -> list[_Section]:
     curves = judged.curves
-    numbers = [(n, f"{v:.1f}") for n, v in curves.twelve().items() if "-" not in n]
-    table = [(f"AP of {c}", f"{curves.ap(category=k):.1f}") for k, c in enumerate(judged.classes)]
-    charts = _Section(judged.name, rows=numbers + table[:100])
+    numbers = {name: value for name, value in curves.twelve().items() if "-" not in name}
+    for k, name in enumerate(judged.classes[:100]):
+        numbers[f"AP of {name}"] = curves.ap(category=k)
+    known = [(n, f"{value:.1f}") for n, value in numbers.items() if not np.isnan(value)]
+    charts = _Section(judged.name, rows=known)
     charts.pictures = [
         pictures.figure(f"{judged.name} precision recall", precision_recall_figure(judged)),
         pictures.figure(f"{judged.name} confusion", confusion_figure(judged)),
