@@ -1,53 +1,115 @@
-"""Ctrl-C ends a training between two iterations: it is saved, and no traceback is left."""
+"""Signals end a training between two iterations: it is saved, and no traceback is left."""
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.distributed as dist
+
 from lucidet.utils import comm
 
-__all__ = ["EXIT_CODE", "TrainingInterrupted", "how_to_go_on", "interruptible"]
+__all__ = [
+    "EXIT_CODE",
+    "SIGNALS",
+    "TrainingInterrupted",
+    "agreed_signal",
+    "forwarding",
+    "how_to_go_on",
+    "interruptible",
+]
 
 logger = logging.getLogger(__name__)
 
 EXIT_CODE = 128 + signal.SIGINT  # what shells report
+#: Ctrl-C; a scheduler that needs the machine; SLURM's warning (``--signal=USR1@60``)
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+)
+
+_WARNING = getattr(signal, "SIGUSR1", None)  # may come more than once
 
 
 class TrainingInterrupted(SystemExit):
-    """The user ended the training with Ctrl-C; as a SystemExit it leaves no traceback."""
+    """A signal ended the training; as a SystemExit it leaves no traceback.
 
-    def __init__(self) -> None:
-        super().__init__(int(EXIT_CODE))
+    Args:
+        number: of the signal; the exit status is 128 + number: 130, 143 or 138.
+    """
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__(128 + int(number))
 
 
 @contextmanager
 def interruptible(trainer: Any) -> Iterator[None]:
-    """Let the first Ctrl-C call ``trainer.interrupt()``; the second raises KeyboardInterrupt.
+    """Let the first signal of :data:`SIGNALS` call ``trainer.interrupt(number)``.
 
-    Nothing changes in other threads than the main one, where the program handles SIGINT itself, or
-    where several processes train: they would not all stop after the same iteration.
+    The second SIGINT or SIGTERM ends at once: it raises KeyboardInterrupt, or, where several
+    processes train and would wait for each other, leaves the process.
+
+    Nothing changes in other threads than the main one, and for signals that the program handles
+    itself.
     """
-    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    is_main = threading.current_thread() is threading.main_thread()
-    if not (usual and is_main) or comm.get_world_size() > 1:
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handle(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        trainer.interrupt()
+        if trainer.interrupted and number != _WARNING:
+            if comm.get_world_size() > 1:
+                os._exit(128 + number)
+            raise KeyboardInterrupt
+        trainer.interrupt(number)
 
-    signal.signal(signal.SIGINT, handle)
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    before = {n: signal.getsignal(n) for n in SIGNALS if signal.getsignal(n) in usual}
+    for number in before:
+        signal.signal(number, handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def agreed_signal(number: int) -> int:
+    """Return the highest signal that a process has received; every process must call this.
+
+    The numbers travel between the CPUs: no GPU is waited for.
+    """
+    received = torch.tensor([number])
+    dist.all_reduce(received, dist.ReduceOp.MAX, group=comm._object_group())
+    return int(received)
+
+
+@contextmanager
+def forwarding(processes: Sequence[Any]) -> Iterator[None]:
+    """Send the signals that this process gets on to those it has started, and wait for these."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        for process in processes:
+            # a terminal has sent Ctrl-C to all of them already
+            if process.is_alive() and not (number == signal.SIGINT and sys.stdin.isatty()):
+                os.kill(process.pid, number)
+
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def how_to_go_on(output_dir: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from lucidet.engine.interrupt import SIGNALS, TrainingInterrupted, forwarding
 from lucidet.utils import comm
 from lucidet.utils.user_modules import import_again
 
@@ -29,6 +31,10 @@ logger = logging.getLogger(__name__)
 
 class ProcessFailedError(RuntimeError):
     """A process of the run stopped with an error; its traceback is in the message."""
+
+
+class ProcessKilledError(ProcessFailedError, OSError):
+    """A process of the run was killed from outside."""
 
 
 def launch(
@@ -77,18 +83,35 @@ def launch(
     with tempfile.TemporaryDirectory() as errors:
         plan = (main_func, args, processes, num_machines, machine_rank, dist_url, timeout, errors)
         try:
-            mp.start_processes(_child, args=plan, nprocs=processes, start_method="spawn")
+            context: Any = mp.start_processes(
+                _child, args=plan, nprocs=processes, join=False, start_method="spawn"
+            )
+            with forwarding(context.processes):
+                while not context.join():
+                    pass
         except (mp.ProcessRaisedException, mp.ProcessExitedException) as error:
-            raise _first_error(Path(errors), processes, error) from None
+            number = (getattr(error, "exit_code", None) or 0) - 128
+            if number in SIGNALS and not any(Path(errors).iterdir()):
+                raise TrainingInterrupted(number) from None
+            raise _first_error(Path(errors), context.processes, error) from None
     return None
 
 
-def _first_error(folder: Path, processes: int, error: Exception) -> ProcessFailedError:
+def _first_error(folder: Path, started: Sequence[Any], error: Exception) -> ProcessFailedError:
     """Return the error that came first: those of the other processes only follow from it."""
+    processes = len(started)
+    killed = {rank: -(process.exitcode or 0) for rank, process in enumerate(started)}
+    # SIGTERM is what the others are ended with
+    killed = {rank: n for rank, n in killed.items() if n > 0 and n != signal.SIGTERM}
     # names are times; a process that was killed has left no file
     written = sorted(folder.iterdir())
-    if not written:
-        return ProcessFailedError(str(error))
+    if killed or not written:
+        who = [f"process {rank} by {signal.Signals(n).name}" for rank, n in killed.items()]
+        what = f"killed: {', '.join(who)} of {processes} processes" if who else str(error)
+        return ProcessKilledError(
+            f"{what}; no message is left: the system kills processes when memory runs out, "
+            "schedulers when time does. lucidet train ... --resume goes on from the last checkpoint"
+        )
     rank = written[0].name.rpartition("_")[2]
     text = written[0].read_text(encoding="utf-8").strip()
     last = text.splitlines()[-1]
@@ -193,6 +216,9 @@ def _run_in_group(
         # rank 0 keeps the store through which the others still talk: nobody leaves early
         comm.synchronize()
         return result
+    except TrainingInterrupted:
+        comm.synchronize()  # the others still save
+        raise
     except Exception:
         if errors is not None:  # before the others can notice that this process is gone
             name = f"{time.time_ns()}_{local_rank}"

@@ -97,6 +97,7 @@ class DefaultTrainer(TrainerBase):
 
     # here for trainers that set themselves up without this class's __init__
     ema: ModelEMA | None = None
+    ends_together = True
     _last_eval_results: Mapping[str, Any] | None = None
     _seed_is_set = False
     _optimizer_state: OptimizerState | None = None

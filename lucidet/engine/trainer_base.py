@@ -6,15 +6,21 @@ Names as `detectron2.engine.train_loop`, from where users import them here too.
 from __future__ import annotations
 
 import logging
+import signal
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lucidet.engine.interrupt import TrainingInterrupted, interruptible
+import torch
+
+from lucidet.engine.faults import explained
+from lucidet.engine.interrupt import TrainingInterrupted, agreed_signal, interruptible
+from lucidet.utils import comm
 from lucidet.utils.events import EventStorage
 
 logger = logging.getLogger(__name__)
 
+_MEET_ON_GPUS = 10  # iterations between two looks at whether a process was interrupted
 SAID_BY_MESSAGE = (ValueError, OSError, FloatingPointError)
 
 
@@ -67,8 +73,11 @@ class TrainerBase:
         storage: the `EventStorage` of the run.
         stop_reason: why the training ends before `max_iter`; "" where it does not.
         resumed: the run goes on in the folder of an earlier one.
-        interrupted: the user has pressed Ctrl-C.
+        interrupted: the user has pressed Ctrl-C, or SIGTERM or SIGUSR1 has come.
+        ends_together: all processes run the same iterations, and end after the same one.
     """
+
+    ends_together: bool = False
 
     def __init__(self) -> None:
         self._hooks: list[HookBase] = []
@@ -79,6 +88,7 @@ class TrainerBase:
         self.stop_reason: str = ""
         self.resumed: bool = False
         self.interrupted: bool = False
+        self._signal = 0  # that has interrupted it
         self._is_step_done = False  # while hooks run that a resumed run repeats
         self._loaded: Mapping[str, Any] | None = None  # what a checkpoint held, until `train`
 
@@ -96,20 +106,20 @@ class TrainerBase:
         """Run iterations `start_iter` to ``max_iter - 1``, with the hooks around them.
 
         Raises:
-            TrainingInterrupted: (a SystemExit) the user has ended it with Ctrl-C, and hooks have
-                saved it.
+            TrainingInterrupted: (a SystemExit) Ctrl-C, SIGTERM or SIGUSR1 has ended it, and hooks
+                have saved it.
         """
         logger.info("Starting training from iteration %d", start_iter)
         self.iter = self.start_iter = start_iter
         self.max_iter = max_iter
-        self.stop_reason, self.interrupted = "", False
+        self.stop_reason, self.interrupted, self._signal = "", False, 0
         with interruptible(self), EventStorage(start_iter) as self.storage:
             try:
                 self._train()
             except KeyboardInterrupt:
                 self.interrupted = True
         if self.interrupted:
-            raise TrainingInterrupted
+            raise TrainingInterrupted(self._signal or signal.SIGINT)
 
     def _train(self) -> None:
         try:
@@ -130,6 +140,8 @@ class TrainerBase:
                 error,
                 exc_info=not isinstance(error, SAID_BY_MESSAGE),
             )
+            if explained(error) is not error:
+                raise explained(error) from error
             raise
         finally:
             self.after_train()
@@ -140,6 +152,7 @@ class TrainerBase:
             self.before_step()
             self.run_step()
             self.after_step()
+            self._end_together()
             if self.stop_reason and self.iter + 1 < self.max_iter:
                 return
         # so that after_train can tell a finished training from a broken one
@@ -169,16 +182,38 @@ class TrainerBase:
         self.stop_reason = reason
         logger.info("Training ends after iteration %d: %s", self.iter, reason)
 
-    def interrupt(self) -> None:
-        """End the training as soon as its state is whole: at Ctrl-C.
+    def interrupt(self, number: int = signal.SIGINT) -> None:
+        """End the training as soon as its state is whole, and that of all processes the same.
+
+        Args:
+            number: of the signal that came.
 
         Raises:
             KeyboardInterrupt: it is whole already, during an evaluation for instance.
         """
-        self.interrupted = True
+        self.interrupted, self._signal = True, int(number)
+        if self.ends_together and comm.get_world_size() > 1:
+            return
         if self._is_step_done:
             raise KeyboardInterrupt
-        self.stop("interrupted; press Ctrl-C again to end at once, without saving")
+        self._stop_by_signal()
+
+    def _stop_by_signal(self) -> None:
+        again = "; press Ctrl-C again to end at once, without saving"
+        by_user = self._signal == signal.SIGINT
+        name = signal.Signals(self._signal).name
+        self.stop(f"interrupted{again}" if by_user else f"interrupted by {name}")
+
+    def _end_together(self) -> None:
+        """Stop in all processes after the same iteration, where one has received a signal."""
+        if not self.ends_together or comm.get_world_size() == 1:
+            return
+        # on GPUs the CPUs run ahead of them, and of each other: they need not meet at every step
+        if (self.iter + 1) % (_MEET_ON_GPUS if torch.cuda.is_available() else 1) == 0:
+            self._signal = agreed_signal(self._signal)
+            if self._signal:
+                self.interrupted = True
+                self._stop_by_signal()
 
     def run_step(self) -> None:
         """Compute one iteration."""

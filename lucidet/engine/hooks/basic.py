@@ -12,6 +12,7 @@ import torch
 
 from lucidet.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
 from lucidet.checkpoint.writing import remove_leftovers
+from lucidet.engine.faults import is_disk_full
 from lucidet.engine.loss_monitor import require_finite_weights
 from lucidet.engine.trainer_base import HookBase
 from lucidet.utils.events import EventWriter
@@ -133,6 +134,7 @@ class PeriodicWriter(HookBase):
             assert isinstance(writer, EventWriter), writer
         self._period = period
         self._last = time.monotonic()
+        self._is_full = False
 
     def before_train(self) -> None:
         self._last = time.monotonic()
@@ -147,18 +149,33 @@ class PeriodicWriter(HookBase):
         is_last = done == self.trainer.max_iter or self.trainer.stop_reason
         if done % self._period == 0 or is_last or evaluated:
             for writer in self._writers:
-                writer.write()
+                self._unless_full(writer.write)
             self._last = time.monotonic()
         elif time.monotonic() - self._last > LONGEST_SILENCE:
             for writer in self._writers:
                 writer.write_between()
             self._last = time.monotonic()
 
+    def _unless_full(self, write: Callable[[], None]) -> None:
+        """Call a writer; a full disk is said once, and the training goes on without metrics."""
+        try:
+            write()
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            if not self._is_full:
+                logger.error(
+                    "The disk is full: metrics are not written from iteration %d on. The training "
+                    "goes on; make room before its next checkpoint",
+                    self.trainer.iter,
+                )
+            self._is_full = True
+
     def after_train(self) -> None:
         for writer in self._writers:
             # whatever later hooks have put, and what an error has left unwritten
-            writer.write()
-            writer.close()
+            self._unless_full(writer.write)
+            self._unless_full(writer.close)
 
 
 class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
@@ -181,7 +198,16 @@ class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
         if not (self.is_periodic(iteration) or self.is_last(iteration)):
             return
         self._require_good_state()
-        self.step(iteration)
+        try:
+            self.step(iteration)
+        except Exception as error:  # torch.save hides the OSError in one of its own
+            if not is_disk_full(error) or self.is_last(iteration):
+                raise
+            logger.error(
+                "The disk is full: no checkpoint of iteration %d. The last complete one is kept, "
+                "and the training goes on; make room before the next",
+                iteration,
+            )
 
     def after_train(self) -> None:
         if self.trainer.stop_reason and not self.is_last(self.trainer.iter):
