@@ -122,9 +122,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if modules:
             import_modules(modules)
         return importlib.import_module(COMMANDS[args.command].module).run(args) or 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("interrupted", file=sys.stderr)
-        return 130
+        return getattr(error, "status", 130)
     except BrokenPipeError:  # `lucidet config ... | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -7,6 +7,7 @@ import difflib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from lucidet.checkpoint.description import (
     metadata_of_classes,
 )
 from lucidet.cli.progress import progress
+from lucidet.cli.signals import terminations_as_interrupts
 from lucidet.cli.sources import Source
 from lucidet.cli.videos import Video
 from lucidet.config import CfgNode, get_cfg
@@ -32,6 +34,7 @@ from lucidet.utils.logger import setup_logger
 from lucidet.utils.visualizer import Visualizer
 
 PREDICTIONS_FILE = "predictions.json"
+PARTIAL_FILE = "predictions.partial.json"
 SMALLEST_PICTURE = 384  # pixels of the shorter side, about
 DENSE_AND_ROI = ("ROI_HEADS", "RETINANET", "ATSS", "FCOS")
 
@@ -50,7 +53,11 @@ def predict_sources(
     batch_size = args.batch_size or cfg.TEST.BATCH_SIZE
     images = [source for source in sources if not source.is_video]
     problems = []
-    with progress("predict", len(sources), "files") as advance:
+    with (
+        writer.partial_if_interrupted(),
+        terminations_as_interrupts(),
+        progress("predict", len(sources), "files") as advance,
+    ):
         for batch in read_ahead(images, batch_size):
             good = [(source, image) for source, image in batch if isinstance(image, np.ndarray)]
             problems += [str(error) for _, error in batch if not isinstance(error, np.ndarray)]
@@ -128,6 +135,12 @@ class Thresholds:
         return instances[instances.scores >= needed]
 
 
+def refuse_link(path: Path) -> None:
+    """Raise where a result would be written through a link, into a file elsewhere."""
+    if path.is_symlink():
+        raise ValueError(f"{path} is a link to {path.readlink()}; remove it, or set --out")
+
+
 class Writer:
     """Collects records for ``predictions.json`` and draws pictures.
 
@@ -155,6 +168,7 @@ class Writer:
         kept = self.add_records(instances, str(source.path))
         if self.pictures:
             source.target.parent.mkdir(parents=True, exist_ok=True)
+            refuse_link(source.target)
             self.draw(rgb, kept).save(str(source.target))
 
     def add_records(self, instances: Any, file_name: str, **more: Any) -> Any:
@@ -175,12 +189,25 @@ class Writer:
         scale = max(1, round(SMALLEST_PICTURE / min(rgb.shape[:2])))  # labels must fit in
         return Visualizer(rgb, self._metadata, scale=scale).draw_instance_predictions(instances)
 
-    def finish(self) -> None:
+    @contextmanager
+    def partial_if_interrupted(self) -> Iterator[None]:
+        """Write what there is as ``predictions.partial.json`` where the block is interrupted."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.finish(PARTIAL_FILE)
+            raise
+
+    def finish(self, name: str = PREDICTIONS_FILE) -> None:
         """Write the JSON and say what is where."""
-        path = self.out / PREDICTIONS_FILE
+        path = self.out / name
+        refuse_link(path)
+        replaced = " (replaced)" if path.exists() else ""
         path.write_text(json.dumps(self._records, indent=1), encoding="utf-8")
         where = f"pictures in {self.out}, " if self.pictures else ""
-        print(f"{self._detections} detections in {self._images} images; {where}list in {path}")
+        print(
+            f"{self._detections} detections in {self._images} images; {where}list in {path}{replaced}"
+        )
 
 
 def read_ahead(

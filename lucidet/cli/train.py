@@ -45,6 +45,11 @@ def add_parser(subparsers: Any) -> None:
         action="store_true",
         help="go on from the last checkpoint in OUTPUT_DIR, with optimizer and schedule",
     )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="write into an OUTPUT_DIR that holds an earlier run; else it becomes OUTPUT_DIR-2",
+    )
     parser.add_argument("--eval-only", action="store_true", help="only evaluate MODEL.WEIGHTS")
     parser.add_argument(
         "--deterministic",

@@ -18,6 +18,7 @@ from lucidet.checkpoint.resume_point import LAST_CHECKPOINT
 from lucidet.config import CfgNode, get_cfg
 from lucidet.config.names import find_config
 from lucidet.engine.checks import warn_of_frozen_random_weights
+from lucidet.engine.run_lock import next_free, require_free
 from lucidet.engine.setup import default_setup
 from lucidet.engine.trainer import DefaultTrainer
 from lucidet.evaluation import verify_results
@@ -36,9 +37,29 @@ def setup(args: argparse.Namespace) -> CfgNode:
         cfg = config_of_weights(args.config_of)
         cfg.OUTPUT_DIR = _folder_of_evaluation(args.config_of)
     cfg.merge_from_list(args.opts)
+    if not args.eval_only:
+        cfg.OUTPUT_DIR = comm.all_gather(_folder_of_training(cfg.OUTPUT_DIR, args))[0]
     cfg.freeze()
     default_setup(cfg, args)
     return cfg
+
+
+def _folder_of_training(folder: str, args: argparse.Namespace) -> str:
+    """Return a folder that no other training uses; programs without ``--overwrite`` keep theirs."""
+    if not folder or not comm.is_main_process():
+        return folder
+    used = os.path.isfile(os.path.join(folder, LAST_CHECKPOINT))
+    if used and not args.resume and not getattr(args, "overwrite", True):
+        free = next_free(folder)
+        logger.warning(
+            "OUTPUT_DIR %s holds checkpoints of an earlier run, so this one goes to %s (--resume "
+            "goes on with the earlier run, --overwrite replaces it)",
+            folder,
+            free,
+        )
+        return free
+    require_free(folder)
+    return folder
 
 
 def _folder_of_evaluation(weights: str) -> str:

@@ -28,6 +28,7 @@ from lucidet.utils.logger import setup_logger
 __all__ = ["default_setup", "default_writers", "on_available_device", "require_writable"]
 
 CONFIG_FILE = "config.yaml"
+EVALUATION_CONFIG_FILE = "config_of_evaluation.yaml"
 
 
 def default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
@@ -65,6 +66,8 @@ def default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
             logger.info("%s%s", config_file, f" sets\n{changes}" if changes else "")
     if comm.is_main_process() and output_dir:
         path = Path(output_dir) / CONFIG_FILE
+        if getattr(args, "eval_only", False) and path.exists():  # that of the training
+            path = path.with_name(EVALUATION_CONFIG_FILE)
         path.write_text(cfg.dump(), encoding="utf-8")
         logger.debug("Full config saved to %s", path)
     seed_all_rng(cfg.SEED + rank if cfg.SEED >= 0 else None)

@@ -46,6 +46,7 @@ from lucidet.engine.effective_config import (
 )
 from lucidet.engine.interrupt import TrainingInterrupted, how_to_go_on
 from lucidet.engine.parallel import create_ddp_model, has_unused_features
+from lucidet.engine.run_lock import held
 from lucidet.engine.run_state import RunState, first_iteration, report_resume
 from lucidet.engine.setup import default_writers, on_available_device
 from lucidet.engine.train_loop import AMPTrainer, SimpleTrainer
@@ -189,13 +190,14 @@ class DefaultTrainer(TrainerBase):
             report_resume(self.cfg, self.start_iter, changes)
 
     def train(self) -> Mapping[str, Any] | None:  # type: ignore[override]
-        """Train from `start_iter` to `max_iter`.
+        """Train from `start_iter` to `max_iter`; one training at a time in an OUTPUT_DIR.
 
         Returns:
             The results of the last evaluation, on the main process.
         """
         try:
-            super().train(self.start_iter, self.max_iter)
+            with held(self.cfg.OUTPUT_DIR):
+                super().train(self.start_iter, self.max_iter)
         except TrainingInterrupted:
             logger.info(how_to_go_on(self.cfg.OUTPUT_DIR))
             raise
