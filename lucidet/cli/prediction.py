@@ -205,9 +205,8 @@ class Writer:
         replaced = " (replaced)" if path.exists() else ""
         path.write_text(json.dumps(self._records, indent=1), encoding="utf-8")
         where = f"pictures in {self.out}, " if self.pictures else ""
-        print(
-            f"{self._detections} detections in {self._images} images; {where}list in {path}{replaced}"
-        )
+        found = f"{self._detections} detections in {self._images} images"
+        print(f"{found}; {where}list in {path}{replaced}")
 
 
 def read_ahead(
