@@ -94,10 +94,9 @@ def test_aspect_ratio_grouping():
     loader = build_detection_train_loader(
         RECORDS, mapper=None, sampler=range(8), total_batch_size=2, collate_fn=tuple
     )
-    batches = list(loader)
-    assert [ids(batch) for batch in batches] == [[0, 2], [1, 3], [4, 6], [5, 7]]
-    assert isinstance(batches[0], tuple)
-    assert len(list(loader)) == 4  # a second pass
+    one_pass = [[0, 2], [1, 3], [4, 6], [5, 7]]
+    assert take(loader, 8) == one_pass * 2  # a sampler that ends is repeated
+    assert isinstance(next(iter(loader)), tuple)
 
 
 @pytest.mark.parametrize("gpu", [False, True])
@@ -209,7 +208,7 @@ def test_workers_draw_different_numbers():
 
 
 def test_objects_are_counted(cfg, name, caplog):
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.DEBUG, "lucidet"):  # on the console once for each dataset
         get_detection_dataset_dicts(name)
     assert "left out 1 of 3 images without usable annotations" in caplog.text
     row = next(line for line in caplog.text.splitlines() if "brush" in line)
