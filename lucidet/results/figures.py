@@ -84,10 +84,15 @@ def confusion_figure(judged: Judged) -> Figure:
 
 
 def _classes_of_matrix(confusion: np.ndarray) -> list[int]:
-    """Return the classes to show, background last: those with the most confusions."""
+    """Return the classes to show, background last.
+
+    Of many classes these are the ones with the most confusions, without those that occur neither
+    as a ground-truth box nor as a detection.
+    """
     background = len(confusion) - 1
     if background <= _CLASSES_IN_MATRIX:
         return list(range(background + 1))
+    occurs = confusion.sum(axis=0) + confusion.sum(axis=1) > 0
     wrong = confusion.sum(axis=0) + confusion.sum(axis=1) - 2 * np.diag(confusion)
     most = np.argsort(-wrong[:background], kind="stable")[:_CLASSES_IN_MATRIX]
-    return [*sorted(most.tolist()), background]
+    return [*sorted(k for k in most.tolist() if occurs[k]), background]

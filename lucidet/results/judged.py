@@ -86,7 +86,7 @@ def judge_dataset(name: str, results_file: Path) -> Judged | None:
         classes=[str(c.get("name", c["id"])) for c in truth.categories],
         curves=curves,
         threshold=threshold,
-        confusion=np.asarray(judge.confusion_matrix(0.5)["matrix"]),
+        confusion=np.array(judge.confusion_matrix(0.5)["matrix"], np.int64),
         images=_verdicts(truth, confident, judge, {r["image_id"]: r for r in records}),
     )
 

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from lucidet.data import DatasetCatalog, MetadataCatalog
 from lucidet.data.datasets.coco import register_coco_instances
 from lucidet.data.datasets.shapes import write_shapes
+from lucidet.results.figures import confusion_figure
 from lucidet.results.files import results_file_of
 from lucidet.results.gallery import best_and_worst
 from lucidet.results.judged import ImageVerdict, judge_dataset
@@ -79,6 +81,21 @@ def test_verdicts_count_every_box_once(folder: Path) -> None:
     total = sum(len(i.right) + len(i.missed) for i in judged.images)
     assert total == judged.confusion[:-1].sum() == len(judged.curves.truth.boxes)
     assert 0.01 < judged.threshold <= 0.9
+
+
+def test_matrix_of_many_classes_shows_those_that_occur(folder: Path) -> None:
+    judged = judge_dataset(NAME, results_file_of(folder, [NAME], NAME))
+    assert judged is not None
+    assert np.issubdtype(judged.confusion.dtype, np.signedinteger)  # sorted by negative counts
+    confusion = np.zeros((81, 81), np.int64)
+    confusion[44, 80] = confusion[74, 80] = 1  # two missed boxes, 78 classes without any
+    many = replace(judged, classes=[f"class {k}" for k in range(80)], confusion=confusion)
+    axes = confusion_figure(many).axes[0]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["class 44", "class 74", "background"]
+    many = replace(many, confusion=np.zeros((81, 81), np.int64))
+    labels = [label.get_text() for label in confusion_figure(many).axes[0].get_yticklabels()]
+    assert labels == ["background"]
 
 
 def test_nothing_measured_and_nothing_evaluated(tmp_path: Path) -> None:
