@@ -32,7 +32,8 @@ def split_images(
     """Assign each image to "train" or "val", so that every class is divided as the images are.
 
     Iterative stratification (Sechidis et al. 2011): images of the rarest class first, each to the
-    part that lacks most of that class. A class with a single image goes to training.
+    part that lacks most of that class. A class with a single image goes to training. Validation
+    gets at least half of its share if there are images whose classes stay in training.
 
     Args:
         classes_of: image -> classes of its boxes, with repetitions.
@@ -76,7 +77,32 @@ def split_images(
                 result.get(other) == "train" for other in groups[k]
             )
             assign(image, "train" if needs_one or train >= val else "val")
+    _fill_validation(result, kinds, [i for i in images if i not in (fixed or {})], val_share)
     return result
+
+
+def _fill_validation(
+    result: dict[str, str],
+    kinds: Mapping[str, set[int | None]],
+    movable: Sequence[str],
+    val_share: float,
+) -> None:
+    """Move images to validation where many rare classes left it less than half of its share.
+
+    Only images whose classes all keep another image in training are moved.
+    """
+    parts = Counter(result.values())
+    wanted = int(val_share * len(result))
+    if 2 * parts["val"] >= wanted:
+        return
+    in_train = Counter(k for i, part in result.items() if part == "train" for k in kinds[i])
+    for image in movable:
+        if parts["val"] >= wanted:
+            return
+        if result[image] == "train" and all(in_train[k] > 1 for k in kinds[image]):
+            result[image] = "val"
+            parts["val"] += 1
+            in_train.subtract(kinds[image])
 
 
 def divided(reading: Reading, root: Path, label: str) -> tuple[dict[str, Reading], Path | None]:

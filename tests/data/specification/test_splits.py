@@ -38,6 +38,17 @@ def test_every_class_is_divided_as_the_images_are():
     assert [counts[k, "val"] for k in (0, 1, 2, 3, None)] == [10, 10, 10, 2, 8]
 
 
+def test_many_rare_classes_leave_images_to_validate_on():
+    # an image for each of 25 rare pairs of classes, and everywhere class 0
+    classes_of = {f"{i:02d}": [0, 1 + i // 2, 50 + (i + 1) % 30 // 2] for i in range(30)}
+    parts = split_images(classes_of)
+    assert Counter(parts.values())["val"] >= 3
+    trained = {k for i, part in parts.items() if part == "train" for k in classes_of[i]}
+    assert trained == {k for own in classes_of.values() for k in own}
+    grown = split_images({**classes_of, "new": [0]}, fixed=parts)
+    assert {i: grown[i] for i in parts} == parts
+
+
 def of_val(root) -> set[str]:
     datasets.forget()
     register._DATASETS.clear()
