@@ -43,6 +43,21 @@ def test_the_page_has_all_eleven_chapters(look, name, training):
     assert empty == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "steps_are_named"), [("WarmupMultiStepLR", True), ("WarmupCosineLR", False)]
+)
+def test_steps_are_named_only_where_the_schedule_has_steps(tmp_path, name, steps_are_named):
+    schedule = {
+        **{"name": name, "batch": 8, "base_lr": 0.001, "warmup": 2, "steps": [15], "error": ""},
+        **{"max_iter": 20, "points": [[0, 0.001], [20, 0.0]]},
+    }
+    with watch() as trace:
+        probe("config.values", rows=[["A", "1", "default", True]], schedule=schedule)
+    page = render(trace)
+    assert f"{name}: batch 8" in page
+    assert ("decays at [15]" in page) == steps_are_named
+
+
 def test_anchors_of_400_by_600():
     """The count that the page gives for Faster R-CNN with FPN at 400 x 600."""
     import torch

@@ -41,7 +41,9 @@ def choose_classes(plan: Plan, facts: DataFacts) -> None:
     )
     absent = [n for n, c in zip(facts.classes, facts.boxes_per_class, strict=True) if not c]
     if absent:
-        plan.warnings.append(f"no box to train on of class {', '.join(absent[:SHOWN_CLASSES])}")
+        more = len(absent) - SHOWN_CLASSES
+        named = ", ".join(absent[:SHOWN_CLASSES]) + (f" and {more} more" if more > 0 else "")
+        plan.warnings.append(f"no box to train on of class {named}")
 
 
 def choose_size(plan: Plan, request: Request, facts: DataFacts) -> None:

@@ -30,10 +30,12 @@ def config(page: PageData, event: Event) -> list[Block]:
     if schedule.get("error"):
         blocks.append(text(f"no schedule: {schedule['error']}"))
     elif schedule.get("points"):
+        stepwise = "MultiStep" in schedule["name"]  # a cosine schedule ignores SOLVER.STEPS
+        decays = f"decays at {schedule['steps']}, " if stepwise else ""
         summary = (
             f"{schedule['name']}: batch {schedule['batch']}, full rate "
-            f"{number(schedule['base_lr'])}, warm-up {schedule['warmup']} iterations, decays at "
-            f"{schedule['steps']}, {schedule['max_iter']:,} iterations"
+            f"{number(schedule['base_lr'])}, warm-up {schedule['warmup']} iterations, {decays}"
+            f"{schedule['max_iter']:,} iterations"
         )
         blocks += [
             text(summary),

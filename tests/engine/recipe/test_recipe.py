@@ -19,8 +19,8 @@ def facts(side: float = 60, images: int = 205, image: tuple[int, int] = (640, 48
         test=more.pop("test", ("cells_val",)),
         images=images,
         val_images=87,
-        classes=("RBC", "WBC", "Platelets"),
-        boxes_per_class=(count - 2, 1, 1),
+        classes=more.pop("classes", ("RBC", "WBC", "Platelets")),
+        boxes_per_class=more.pop("boxes_per_class", (count - 2, 1, 1)),
         image_sizes=np.tile(np.array([image], float), (images, 1)),
         box_sizes=np.full((count, 2), side),
         box_images=np.tile(np.array([image], float), (count, 1)),
@@ -127,6 +127,17 @@ def test_degenerate_data() -> None:
     flat = plan(data=facts(side=0.0))
     assert "hardly be found" in flat.text()
     assert plan(data=facts(most_boxes=250)).cfg.TEST.DETECTIONS_PER_IMAGE == 400
+
+
+@pytest.mark.parametrize(
+    ("absent", "said"),
+    [(0, None), (1, "of class a1"), (8, "a7, a8"), (11, "a7, a8 and 3 more")],
+)
+def test_classes_without_a_box_are_counted(absent: int, said: str | None) -> None:
+    names = tuple(f"a{k}" for k in range(absent + 1))
+    done = plan(data=facts(classes=names, boxes_per_class=(615, *[0] * absent)))
+    warning = next((w for w in done.warnings if "no box to train on" in w), None)
+    assert warning is None if said is None else str(warning).endswith(said)
 
 
 @pytest.mark.parametrize(
