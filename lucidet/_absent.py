@@ -95,6 +95,20 @@ GROUPS = (
     ),
     Group("lazy configs", ("get_vit_lr_decay_rate",)),
     Group(
+        "export",
+        (
+            "Caffe2Model",
+            "Caffe2Tracer",
+            "ONNXTracer",
+            "STABLE_ONNX_OPSET_VERSION",
+            "TracingAdapter",
+            "add_export_config",
+            "dump_torchscript_IR",
+            "scripting_with_instances",
+        ),
+        "torch.jit.trace records a model for images of one size",
+    ),
+    Group(
         "detectron2 before 0.4",
         ("FastRCNNOutputs",),
         "FastRCNNOutputLayers.losses and .inference do what its methods did",

@@ -19,6 +19,7 @@ SURFACE = Path(__file__).with_name("frozen_surface.txt")
 ORDER = [
     "_regular_file",  # opens what others wrote; every reader needs it
     "_absent",  # names of detectron2 without a use here; every package may need one
+    "export",  # names only, so far
     "config",
     "layers",  # tensors in, tensors out
     "structures",  # boxes and instances; rotated boxes need their IoU from layers

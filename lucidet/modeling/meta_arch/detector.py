@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -113,8 +113,6 @@ class Detector(nn.Module):
     def prepare(self, batched_inputs: list[Record]) -> tuple[ImageList, list[Instances] | None]:
         """Return all that the first layer and the losses need: what every detector does first.
 
-        Inputs that could only fail further down are refused by name, before anything is moved.
-
         Args:
             batched_inputs: see `forward`.
 
@@ -122,6 +120,8 @@ class Detector(nn.Module):
             The normalized and padded images, and at training each image's ground truth, with the
             model's own classes; both on the model's device.
         """
+        if torch.onnx.is_in_onnx_export():
+            self.__prepare_scriptable__()
         check_inputs(
             batched_inputs,
             num_channels=len(self.pixel_mean),
@@ -133,6 +133,13 @@ class Detector(nn.Module):
             return images, None
         given = [record["instances"] for record in batched_inputs]
         return images, instances_on_device(given, self.device, self.own_classes)
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Refuse TorchScript and ONNX: torch.jit.script calls this before it compiles a module."""
+        raise NotImplementedError(
+            f"lucidet does not export {type(self).__name__} to TorchScript by torch.jit.script, "
+            "nor to ONNX; torch.jit.trace records it for images of one size"
+        )
 
     def _classes_of_data(self) -> int | None:
         """Return how many classes ground truth has; None at test, where it is not looked at."""
