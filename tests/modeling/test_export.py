@@ -22,7 +22,8 @@ class _Boxes(nn.Module):
         return self.model([{"image": image}])[0]["instances"].pred_boxes.tensor
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # both exporters are torch's older ones
+# both exporters are older ones of torch
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("parts", [FPN, RETINANET], ids=["faster_rcnn", "retinanet"])
 def test_script_and_onnx_are_refused(parts: Any) -> None:
     model = tiny_model(tiny_config(parts), 0).eval()
