@@ -123,6 +123,7 @@ def test_evaluation_with_views(
     aug = ["TEST.AUG.ENABLED", "True", "TEST.AUG.MIN_SIZES", "(48, 64)", "TEST.AUG.FUSION", "vote"]
     config = str(CONFIGS / "retinanet_R_50_FPN_1x.yaml")
     words = ["OUTPUT_DIR", str(tmp_path), "DATASETS.TEST", f"('{name}',)"]
+    words += ["TEST.ALLOW_PARTIAL_WEIGHTS", "True"]  # random ones
     args = default_argument_parser().parse_args(
         ["--config-file", config, "--eval-only", *SMALL, *NARROW, *aug, *words]
     )
