@@ -123,8 +123,12 @@ class Thresholds:
         if not name or not 0 <= value <= 1:
             raise ValueError(f"--class-thresholds needs NAME=NUMBER in 0..1, got {part.strip()!r}")
         if name not in self.names:
-            near = difflib.get_close_matches(name, self.names, n=3) or self.names[:5]
-            raise ValueError(f"--class-thresholds: no class {name!r}; the data set has {near} ...")
+            near = difflib.get_close_matches(name, self.names, n=3)
+            meant = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+            some = ", ".join([*self.names[:20], *(["..."] if len(self.names) > 20 else [])])
+            raise ValueError(
+                f"--class-thresholds: no class {name!r}; {meant}The model's classes: {some}"
+            )
         return self.names.index(name), value
 
     def keep(self, instances: Any) -> Any:
@@ -205,8 +209,12 @@ class Writer:
         replaced = " (replaced)" if path.exists() else ""
         path.write_text(json.dumps(self._records, indent=1), encoding="utf-8")
         where = f"pictures in {self.out}, " if self.pictures else ""
-        found = f"{self._detections} detections in {self._images} images"
+        found = f"{_counted(self._detections, 'detection')} in {_counted(self._images, 'image')}"
         print(f"{found}; {where}list in {path}{replaced}")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def read_ahead(

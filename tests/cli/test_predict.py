@@ -146,7 +146,8 @@ def test_thresholds(default, by_class, kept, lowest):
 @pytest.mark.parametrize(
     ("by_class", "message"),
     [
-        ("dgo=0.3", r"no class 'dgo'; the data set has \['dog'\]"),
+        ("dgo=0.3", r"no class 'dgo'; did you mean 'dog'\? The model's classes: cat, dog$"),
+        ("zebra=0.3", r"no class 'zebra'; The model's classes: cat, dog$"),
         ("dog=x", "needs NAME=NUMBER"),
         ("dog=1.2", "needs NAME=NUMBER"),
         ("=0.5", "needs NAME=NUMBER"),

@@ -41,8 +41,9 @@ def read_json(json_file: str | os.PathLike[str]) -> Any:
         text = read_text(path, "JSON")
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"annotation file {path} does not exist; for the built-in data sets set "
-            "LUCIDET_DATASETS to the folder that holds coco/, for your own check json_file"
+            f"annotation file {path} does not exist; for the built-in datasets set "
+            "LUCIDET_DATASETS to the folder that holds coco/; for your own name their folder with "
+            "--data, or check json_file where you registered them"
         ) from None
     except IsADirectoryError:
         raise ValueError(f"annotation file {path} is a folder") from None
