@@ -211,6 +211,11 @@ class Writer:
         where = f"pictures in {self.out}, " if self.pictures else ""
         found = f"{_counted(self._detections, 'detection')} in {_counted(self._images, 'image')}"
         print(f"{found}; {where}list in {path}{replaced}")
+        if self._images and not self._detections and self._thresholds.lowest > 0:
+            print(
+                f"No score reaches {self._thresholds.lowest:g}: a longer training gives higher "
+                "scores, a lower --score-threshold shows weaker detections"
+            )
 
 
 def _counted(number: int, noun: str) -> str:

@@ -42,6 +42,13 @@ def test_a_folder_becomes_pictures_and_a_list(tiny, tmp_path, capsys):
     assert f"{len(found)} detections in 2 images" in capsys.readouterr().out
 
 
+def test_no_detections_name_the_threshold(tiny, tmp_path, capsys):
+    assert predict(tiny, tmp_path, str(tiny.images), "--score-threshold", "1") == 0
+    printed = capsys.readouterr().out
+    assert "0 detections in 2 images" in printed
+    assert "No score reaches 1: " in printed
+
+
 def test_one_at_a_time_gives_the_same(tiny, tmp_path):
     for n in ("1", "2"):
         words = (str(tiny.images), "--score-threshold", "0", "--batch-size", n, "--no-pictures")
