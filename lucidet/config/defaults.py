@@ -97,6 +97,10 @@ _C.DATALOADER.REPEAT_SQRT = True
 _C.DATALOADER.RANDOM_SUBSET_RATIO = 1.0
 # Leave images without objects out of training
 _C.DATALOADER.FILTER_EMPTY_ANNOTATIONS = True
+# A training image that can't be read or mapped: "stop", or "skip" it and report it
+_C.DATALOADER.ON_ERROR = "stop"
+# "skip" stops at more different records than this, in each training process
+_C.DATALOADER.MAX_SKIPPED = 100
 
 add_solver(_C)
 

@@ -34,6 +34,7 @@ from lucidet.data.samplers import (
     RepeatFactorTrainingSampler,
     TrainingSampler,
 )
+from lucidet.data.skipped_records import skipping
 from lucidet.data.specification import dataset_names
 from lucidet.utils.comm import get_world_size
 from lucidet.utils.env import seed_all_rng
@@ -187,6 +188,8 @@ def _mapped_and_ordered(
     mapper: Mapper | None,
     sampler: Sampler[int] | None,
     default_sampler: Callable[[int], Sampler[int]],
+    on_error: str = "stop",
+    max_skipped: int = 0,
 ) -> tuple[Any, Sampler[int] | None]:
     """Return the data set with `mapper` applied to its records, and the sampler it needs.
 
@@ -195,7 +198,7 @@ def _mapped_and_ordered(
     if isinstance(dataset, list):
         dataset = DatasetFromList(dataset, copy=False)
     if mapper is not None:
-        dataset = MapDataset(dataset, mapper)
+        dataset = MapDataset(dataset, mapper, skipping(on_error, max_skipped, dataset))
     if isinstance(dataset, IterableDataset):
         _refuse_order(sampler)
     elif sampler is None:
@@ -255,6 +258,8 @@ def _train_loader_from_config(
         "total_batch_size": cfg.SOLVER.IMS_PER_BATCH,
         "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         "num_workers": cfg.DATALOADER.NUM_WORKERS,
+        "on_error": cfg.DATALOADER.ON_ERROR,
+        "max_skipped": cfg.DATALOADER.MAX_SKIPPED,
         "seed": cfg.SEED if cfg.SEED >= 0 else None,
     }
 
@@ -269,6 +274,8 @@ def build_detection_train_loader(
     aspect_ratio_grouping: bool = True,
     num_workers: int = 0,
     collate_fn: Callable[[list[Any]], Any] | None = None,
+    on_error: str = "stop",
+    max_skipped: int = 100,
     **kwargs: Any,
 ) -> Any:
     """Return an endless iterable of training batches, each a list of mapped records.
@@ -282,8 +289,16 @@ def build_detection_train_loader(
             after a pass, as torch's do, is repeated.
         total_batch_size, aspect_ratio_grouping, num_workers, collate_fn, kwargs:
             see :func:`build_batch_data_loader`.
+        on_error: "stop": an image that can't be read, or a mapper that raises, ends the training;
+            "skip": another image takes its place, the same for any number of workers.
+        max_skipped: with "skip", at most so many different records of each training process.
+
+    Raises:
+        ValueError: `on_error` is not known, or the dataset streams and can't skip.
     """
-    dataset, sampler = _mapped_and_ordered(dataset, mapper, sampler, TrainingSampler)
+    dataset, sampler = _mapped_and_ordered(
+        dataset, mapper, sampler, TrainingSampler, on_error, max_skipped
+    )
     if sampler is not None and not isinstance(sampler, TrainingSampler):
         sampler = RepeatedSampler(sampler, kwargs.get("seed"))
     return build_batch_data_loader(

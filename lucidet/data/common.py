@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from torch.utils.data.sampler import Sampler
 
 from lucidet.data.shared_list import SharedList
+from lucidet.data.skipped_records import SkippedRecords
 
 __all__ = [
     "AspectRatioGroupedDataset",
@@ -115,9 +116,14 @@ class MapDataset(Dataset):
     Args:
         dataset: a data set, or an iterable one.
         map_func: item -> item or None.
+        skipped: where items are noted for which the function raises an error; another item takes
+            their place too, drawn from NumPy's state before the function was called. None: the
+            error is raised.
     """
 
-    def __new__(cls, dataset: Any, map_func: Callable[[Any], Any]) -> Any:
+    def __new__(
+        cls, dataset: Any, map_func: Callable[[Any], Any], skipped: SkippedRecords | None = None
+    ) -> Any:
         if isinstance(dataset, IterableDataset):
             return _MapIterableDataset(dataset, map_func)
         return super().__new__(cls)
@@ -125,8 +131,10 @@ class MapDataset(Dataset):
     def __getnewargs__(self) -> tuple[Any, Callable[[Any], Any]]:
         return self._dataset, self._map_func
 
-    def __init__(self, dataset: Any, map_func: Callable[[Any], Any]) -> None:
-        self._dataset, self._map_func = dataset, map_func
+    def __init__(
+        self, dataset: Any, map_func: Callable[[Any], Any], skipped: SkippedRecords | None = None
+    ) -> None:
+        self._dataset, self._map_func, self.skipped = dataset, map_func, skipped
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -134,7 +142,7 @@ class MapDataset(Dataset):
     def __getitem__(self, index: int) -> Any:
         current, refused = int(index), set()
         for attempt in range(1, MAX_RETRIES + 1):
-            mapped = self._map_func(self._dataset[current])
+            mapped = self._mapped(current)
             if mapped is not None:
                 return mapped
             refused.add(current)
@@ -144,7 +152,24 @@ class MapDataset(Dataset):
         raise ValueError(
             f"the mapper returned None for {MAX_RETRIES} items in a row, starting with item "
             f"{index} of {len(self)}; it must accept some of the data set's records"
+            + (f" ({len(self.skipped)} raise errors, see the log)" if self.skipped else "")
         )
+
+    def _mapped(self, index: int) -> Any:
+        """Return the mapped item; None where it is refused or skipped."""
+        if self.skipped is None:
+            return self._map_func(self._dataset[index])
+        before, item = np.random.get_state(), None
+        try:
+            item = self._dataset[index]
+            return self._map_func(item)
+        except MemoryError:
+            raise
+        except Exception as error:
+            self.skipped.add(index, item, error)
+            # the replacement must not depend on how far the function came
+            np.random.set_state(before)
+            return None
 
     def _draw_replacement(self, refused: set[int]) -> int:
         draws = np.random.randint(len(self), size=16).tolist()

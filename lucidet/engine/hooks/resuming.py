@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from lucidet.data.skipped_records import find_skipped
 from lucidet.engine.trainer_base import HookBase
 from lucidet.modeling.sampling import keyed_step
 from lucidet.utils import comm
@@ -70,7 +71,8 @@ class RandomState(HookBase):
 class DataPosition(HookBase):
     """Stores how far the order of the training images has been gone through.
 
-    A resumed run begins with the next image, not with those that the first run began with.
+    A resumed run begins with the next image, not with those that the first run began with. At the
+    end of a run, records that were skipped are counted in the log.
 
     Args:
         data_loader: of training; one without an order that can ``go_to`` a position starts again.
@@ -84,6 +86,7 @@ class DataPosition(HookBase):
         self, data_loader: Any, images_per_iteration: int, seed: int | None = None
     ) -> None:
         self._order = find_order(data_loader)
+        self._skipped = find_skipped(data_loader)
         self._images_per_iteration = images_per_iteration
         self._seed = seed
 
@@ -98,6 +101,10 @@ class DataPosition(HookBase):
             logger.warning("The data loader cannot go on where the checkpoint stopped")
         else:
             go_to(self._order, state_dict, self._seed)
+
+    def after_train(self) -> None:
+        if self._skipped is not None:
+            self._skipped.report()
 
 
 def go_to(order: Any, position: Mapping[str, Any], seed: int | None) -> None:
