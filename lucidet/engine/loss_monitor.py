@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from lucidet.checkpoint.writing import plain, save_torch
+from lucidet.engine.odd_input import describe_images, odd_input
 
 # steps whose values may be under way at once; more would keep too many batches alive
 MAX_UNDER_WAY = 16
@@ -126,11 +127,16 @@ class LossWatch:
         saved = self._save(step)
         terms = ", ".join(f"{name}={value:g}" for name, value in losses.items())
         images = ", ".join(describe_images(step.batch)) or "unknown"
+        odd = odd_input(step.batch)
+        cause = (
+            f"Odd input: {'; '.join(odd)}. Repair it; if it is not the cause"
+            if odd
+            else "No degenerate box and no pixel that is not finite was found in them"
+        )
         raise NonFiniteLossError(
             f"{bad[0]} is {losses[bad[0]]:g} at iteration {step.iteration} ({terms}). "
-            f"Images of the batch: {images}.{saved} Look for degenerate boxes in these images, "
-            f"lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS or set "
-            f"SOLVER.CLIP_GRADIENTS.ENABLED True",
+            f"Images of the batch: {images}.{saved} {cause}: lower SOLVER.BASE_LR, lengthen "
+            f"SOLVER.WARMUP_ITERS or set SOLVER.CLIP_GRADIENTS.ENABLED True",
             step.batch,
             step.iteration,
         )
@@ -148,18 +154,6 @@ class LossWatch:
 
 def _is_remote(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.device.type != "cpu"
-
-
-def describe_images(batch: Any) -> list[str]:
-    """Return a name for each image record in a batch: file name, else image id."""
-    if isinstance(batch, Mapping):
-        for key in ("file_name", "image_id"):
-            if key in batch:
-                return [str(batch[key])]
-        return []
-    if isinstance(batch, (list, tuple)):
-        return [name for item in batch for name in describe_images(item)]
-    return []
 
 
 def save_batch(batch: Any, path: str | os.PathLike[str]) -> None:
