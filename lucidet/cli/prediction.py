@@ -21,7 +21,6 @@ from lucidet.checkpoint.description import (
     metadata_of_classes,
 )
 from lucidet.cli.progress import progress
-from lucidet.cli.signals import terminations_as_interrupts
 from lucidet.cli.sources import Source
 from lucidet.cli.videos import Video
 from lucidet.config import CfgNode, get_cfg
@@ -31,6 +30,7 @@ from lucidet.data.detection_utils import read_image
 from lucidet.engine import DefaultPredictor
 from lucidet.evaluation import instances_to_coco_json
 from lucidet.utils.logger import setup_logger
+from lucidet.utils.terminations import terminations_as_interrupts
 from lucidet.utils.visualizer import Visualizer
 
 PREDICTIONS_FILE = "predictions.json"

@@ -18,11 +18,13 @@ from lucidet.checkpoint.resume_point import LAST_CHECKPOINT
 from lucidet.config import CfgNode, get_cfg
 from lucidet.config.names import find_config
 from lucidet.engine.checks import warn_of_frozen_random_weights
+from lucidet.engine.interrupt import EXIT_CODE, TrainingInterrupted
 from lucidet.engine.run_lock import next_free, require_free
 from lucidet.engine.setup import default_setup
 from lucidet.engine.trainer import DefaultTrainer
 from lucidet.evaluation import verify_results
 from lucidet.utils import comm
+from lucidet.utils.terminations import terminations_as_interrupts
 
 logger = logging.getLogger(__name__)
 
@@ -74,10 +76,20 @@ def main(args: argparse.Namespace) -> Any:
 
     Returns:
         The results of the last evaluation.
+
+    Raises:
+        TrainingInterrupted: (a SystemExit) a signal has ended it; of an evaluation, the
+            predictions so far are in OUTPUT_DIR/inference.
     """
     cfg = setup(args)
     if args.eval_only:
-        return evaluate(cfg, resume=args.resume)
+        try:
+            with terminations_as_interrupts():
+                return evaluate(cfg, resume=args.resume)
+        except KeyboardInterrupt as error:
+            # as a SystemExit it also leaves a process that was started for this with its status
+            status = getattr(error, "status", EXIT_CODE)
+            raise TrainingInterrupted(status - 128) from None
     check_start(cfg, args.resume)
     trainer = DefaultTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)

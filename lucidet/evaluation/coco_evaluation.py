@@ -27,7 +27,7 @@ from lucidet.evaluation.coco_api import (
 )
 from lucidet.evaluation.coco_truth_file import json_path, read_truth
 from lucidet.evaluation.detection_rows import DetectionRows
-from lucidet.evaluation.evaluator import DatasetEvaluator, image_id_of
+from lucidet.evaluation.evaluator import DatasetEvaluator, image_id_of, partial_name
 from lucidet.utils import comm
 from lucidet.utils.logger import create_small_table, create_table
 
@@ -157,8 +157,17 @@ class COCOEvaluator(DatasetEvaluator):
             self._eval_predictions(predictions, img_ids)
         return copy.deepcopy(self._results)
 
-    def save_detections(self, detections: Sequence[tuple[Any, np.ndarray]]) -> None:
-        """Write detections as a COCO results file into `output_dir`.
+    def save_partial(self) -> list[Path]:
+        if not self._output_dir:
+            return []
+        path = Path(self._output_dir, partial_name(RESULTS_FILE))
+        self._write_results(self._detection_table(self._predictions), path)
+        return [path]
+
+    def save_detections(
+        self, detections: Sequence[tuple[Any, np.ndarray]], name: str = RESULTS_FILE
+    ) -> None:
+        """Write detections as a COCO results file `name` into `output_dir`.
 
         Args:
             detections: of each image its image_id and (D, 6): XYXY pixels, score, class.
@@ -170,7 +179,7 @@ class COCOEvaluator(DatasetEvaluator):
             corners, sides = rows[:, :2], rows[:, 2:4] - rows[:, :2]
             array = np.concatenate([corners, sides, rows[:, 4:6]], axis=1)
             kept.append({"image_id": image_id, "instances": DetectionRows(array, image_id)})
-        self._write_results(self._detection_table(kept), Path(self._output_dir) / RESULTS_FILE)
+        self._write_results(self._detection_table(kept), Path(self._output_dir) / name)
 
     def _check_images(
         self, predictions: list[dict[str, Any]], img_ids: Sequence[Any] | None
@@ -373,10 +382,8 @@ def _instance_rows(instances: Any) -> np.ndarray:
 def _ranked_boxes(proposals: Any) -> np.ndarray:
     """Return (P, 4) XYXY boxes, highest objectness first."""
     boxes = proposals.proposal_boxes.tensor.detach().cpu().double().numpy()
-    order = (
-        proposals.objectness_logits.detach().cpu().double().argsort(descending=True, stable=True)
-    )
-    return boxes[order.numpy()]
+    logits = proposals.objectness_logits.detach().cpu().double()
+    return boxes[logits.argsort(descending=True, stable=True).numpy()]
 
 
 def _side_by_side(header: Sequence[str], rows: Sequence[tuple[Any, ...]], most: int = 3) -> str:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,6 +35,10 @@ class DatasetEvaluator:
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[Any]) -> None:
         """Take one batch in: `inputs` went into the model and `outputs` came out, pair by pair."""
 
+    def save_partial(self) -> list[Path]:
+        """Write what there is where an evaluation is interrupted; return the files, none here."""
+        return []
+
     def evaluate(self) -> Mapping[str, Any] | None:
         """Return ``{task: {metric: value}}``, or nothing (on ranks other than 0)."""
 
@@ -52,6 +57,9 @@ class DatasetEvaluators(DatasetEvaluator):
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[Any]) -> None:
         for evaluator in self._evaluators:
             evaluator.process(inputs, outputs)
+
+    def save_partial(self) -> list[Path]:
+        return [path for evaluator in self._evaluators for path in evaluator.save_partial()]
 
     def evaluate(self) -> dict[str, Any]:
         """Return the union of the evaluators' results.
@@ -153,6 +161,35 @@ class _Clock:
             )
 
 
+@contextmanager
+def _partial_if_interrupted(
+    evaluator: DatasetEvaluator, data_loader: Any, done: Callable[[], int]
+) -> Iterator[None]:
+    """Let the evaluator write what there is where the block is interrupted, and say how much."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        files = ", ".join(str(path) for path in evaluator.save_partial()) or "no file"
+        sampler = getattr(data_loader, "sampler", None)
+        total = len(sampler) if hasattr(sampler, "__len__") else "unknown"
+        of = "" if comm.get_world_size() == 1 else f" of process {comm.get_rank()}"
+        logger.warning(
+            f"Interrupted after {done()} of {total} images{of}; their predictions: {files}. "
+            "They are no evaluation: start it again for the AP of all images"
+        )
+        raise
+
+
+def partial_name(name: str) -> str:
+    """Return the name of the file for what an interrupted process has, each its own.
+
+    >>> partial_name("coco_instances_results.json")
+    'coco_instances_results.partial.json'
+    """
+    rank = f"_process{comm.get_rank()}" if comm.get_rank() else ""
+    return f"{Path(name).stem}{rank}.partial{Path(name).suffix}"
+
+
 def _wait_for_gpu() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
@@ -177,6 +214,10 @@ def inference_on_dataset(
 
     Returns:
         What ``evaluator.evaluate()`` returned, ``{}`` where that is nothing.
+
+    Raises:
+        KeyboardInterrupt: the user, or a scheduler, has ended it; ``evaluator.save_partial()`` has
+            written what there was.
     """
     if evaluator is None:
         evaluator = DatasetEvaluators([])
@@ -195,7 +236,9 @@ def inference_on_dataset(
     clock = _Clock(batches)
     mode = inference_context(model) if isinstance(model, nn.Module) else nullcontext()
     detect = OptimizedModel(model) if optimize else model
-    with mode, torch.no_grad():
+    images = 0
+    partial = _partial_if_interrupted(evaluator, data_loader, lambda: images)
+    with mode, torch.no_grad(), partial:
         notify("on_start")
         asked = time.perf_counter()
         for index, inputs in enumerate(data_loader):
@@ -206,6 +249,7 @@ def inference_on_dataset(
             notify("after_inference")
             computed = time.perf_counter()
             evaluator.process(inputs, outputs)
+            images += len(inputs) if hasattr(inputs, "__len__") else 1
             done = time.perf_counter()
             clock.add(loaded - asked, computed - loaded, done - computed, index)
             asked = time.perf_counter()

@@ -22,8 +22,8 @@ from lucidet.data.datasets.voc_xml import (
     usable_objects,
 )
 from lucidet.evaluation.classes import refuse_unknown_classes
-from lucidet.evaluation.coco_evaluation import COCOEvaluator
-from lucidet.evaluation.evaluator import DatasetEvaluator, image_id_of
+from lucidet.evaluation.coco_evaluation import RESULTS_FILE, COCOEvaluator
+from lucidet.evaluation.evaluator import DatasetEvaluator, image_id_of, partial_name
 from lucidet.utils import comm
 from lucidet.utils.logger import create_small_table, create_table
 
@@ -85,6 +85,17 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
             rows = np.concatenate([boxes, scores[:, None], classes[:, None]], axis=1)
             self._predictions.append((image_id, rows))
 
+    def save_partial(self) -> list[Path]:
+        if not self._output_dir:
+            return []
+        name = partial_name(RESULTS_FILE)
+        self._save(self._predictions, name)
+        return [Path(self._output_dir, name)]
+
+    def _save(self, detections: Sequence[tuple[Any, np.ndarray]], name: str) -> None:
+        writer = COCOEvaluator(self._dataset_name, distributed=False, output_dir=self._output_dir)
+        writer.save_detections(detections, name)
+
     def evaluate(self) -> dict[str, Any]:
         """Return ``{"bbox": {"AP", "AP50", "AP75", "AP-<class>" ...}}`` in percent, on rank 0.
 
@@ -97,10 +108,7 @@ class PascalVOCDetectionEvaluator(DatasetEvaluator):
         detections = [entry for rank in gathered for entry in rank]
         predictions = self._by_name(detections, truth.keys())
         if self._output_dir:
-            writer = COCOEvaluator(
-                self._dataset_name, distributed=False, output_dir=self._output_dir
-            )
-            writer.save_detections(detections)
+            self._save(detections, RESULTS_FILE)
         ap = np.array(  # (K, T)
             [
                 self._class_ap(k, predictions, {image: own[k] for image, own in truth.items()})

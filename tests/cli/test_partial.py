@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lucidet.cli.prediction import Thresholds, Writer, refuse_link
-from lucidet.cli.signals import Terminated, terminations_as_interrupts
 from lucidet.data import Metadata
+from lucidet.utils.terminations import Terminated, terminations_as_interrupts
 
 
 def _interrupted(writer: Writer, number: int) -> None:
