@@ -170,7 +170,7 @@ def _partial_if_interrupted(
         yield
     except KeyboardInterrupt:
         files = ", ".join(str(path) for path in evaluator.save_partial()) or "no file"
-        sampler = getattr(data_loader, "sampler", None)
+        sampler: Any = getattr(data_loader, "sampler", None)
         total = len(sampler) if hasattr(sampler, "__len__") else "unknown"
         of = "" if comm.get_world_size() == 1 else f" of process {comm.get_rank()}"
         logger.warning(
