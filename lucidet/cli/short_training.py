@@ -13,6 +13,7 @@ from lucidet.config import CfgNode, get_cfg
 from lucidet.config.checks import check_supported
 from lucidet.config.names import find_config
 from lucidet.engine.recipe import Plan, Request, plan_training, read_facts
+from lucidet.engine.run import folder_of_training
 from lucidet.engine.setup import CONFIG_FILE, require_writable
 from lucidet.utils.logger import setup_logger
 
@@ -72,14 +73,20 @@ def _require_weights(cfg: CfgNode) -> None:
 
 
 def _output_folder(plan: Plan, args: argparse.Namespace, data: str, model: str) -> Path:
-    """Return OUTPUT_DIR: as set, else a new folder below output/, or with --resume the newest."""
+    """Return OUTPUT_DIR: as set, else a new folder below output/.
+
+    With --resume or --overwrite it is the newest one there.
+    """
     if plan.is_explicit("OUTPUT_DIR"):
+        # before the config is written: it must not replace that of an earlier run
+        plan.cfg.OUTPUT_DIR = folder_of_training(plan.cfg.OUTPUT_DIR, args)
         return Path(plan.cfg.OUTPUT_DIR)
     first = args.data[0] if args.data else data
     words = re.sub(r"[^A-Za-z0-9]+", "_", Path(first.rstrip("/\\")).stem).strip("_") or "data"
     stem, number = f"{words}_{model}", 1
     folder = Path(OUTPUT, stem)
-    while (Path(OUTPUT, f"{stem}_{number + 1}") if args.resume else folder).exists():
+    newest = args.resume or args.overwrite
+    while (Path(OUTPUT, f"{stem}_{number + 1}") if newest else folder).exists():
         number += 1
         folder = Path(OUTPUT, f"{stem}_{number}")
     plan.set("OUTPUT_DIR", folder.as_posix())

@@ -40,13 +40,13 @@ def setup(args: argparse.Namespace) -> CfgNode:
         cfg.OUTPUT_DIR = _folder_of_evaluation(args.config_of)
     cfg.merge_from_list(args.opts)
     if not args.eval_only:
-        cfg.OUTPUT_DIR = comm.all_gather(_folder_of_training(cfg.OUTPUT_DIR, args))[0]
+        cfg.OUTPUT_DIR = comm.all_gather(folder_of_training(cfg.OUTPUT_DIR, args))[0]
     cfg.freeze()
     default_setup(cfg, args)
     return cfg
 
 
-def _folder_of_training(folder: str, args: argparse.Namespace) -> str:
+def folder_of_training(folder: str, args: argparse.Namespace) -> str:
     """Return a folder that no other training uses; programs without ``--overwrite`` keep theirs."""
     if not folder or not comm.is_main_process():
         return folder

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from lucidet.cli import train
 from lucidet.cli.arguments import split_words
+from lucidet.cli.short_training import write_config
 from lucidet.data.datasets.shapes import CLASS_NAMES
 from tests.cli.test_main import lucidet
 
@@ -96,6 +99,41 @@ def test_one_command_trains_on_a_dataset(tiny_dataset, monkeypatch):
     folder = tiny_dataset / "output" / "shapes_retinanet_R_18_FPN"
     assert (folder / "model_final.pth").is_file()
     assert "MAX_ITER: 2\n" in (folder / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], "output/shapes_retinanet_R_18_FPN_3"),
+        (["--overwrite"], "output/shapes_retinanet_R_18_FPN_2"),
+        (["--resume"], "output/shapes_retinanet_R_18_FPN_2"),
+        (["OUTPUT_DIR=used"], "used-2"),
+        (["OUTPUT_DIR=used", "--overwrite"], "used"),
+        (["OUTPUT_DIR=new"], "new"),
+    ],
+)
+def test_an_earlier_run_keeps_its_config(tiny_dataset, tmp_path, monkeypatch, options, expected):
+    """Each run of the one command writes its config where its checkpoints will be."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("used", *(f"output/shapes_retinanet_R_18_FPN{n}" for n in ("", "_2"))):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "last_checkpoint").write_text("model_0000001.pth")
+    parser = argparse.ArgumentParser()
+    train.add_parser(parser.add_subparsers())
+    words = [
+        "train",
+        "--data",
+        str(tiny_dataset / "shapes"),
+        "--model",
+        "retinanet_R_18_FPN",
+        *options,
+    ]
+    args = parser.parse_args(words)
+    path, _ = write_config(args, split_words([*args.opts, *args.rest])[1])
+    assert Path(path).parent == Path(expected)
+    written = {p.parent.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("config.yaml")}
+    assert written == {expected}
+    assert f"OUTPUT_DIR: {expected}\n" in Path(path).read_text()
 
 
 @pytest.mark.slow

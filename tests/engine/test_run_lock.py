@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lucidet.config import get_cfg
-from lucidet.engine.run import _folder_of_training
+from lucidet.engine.run import folder_of_training
 from lucidet.engine.run_lock import FolderInUseError, held, next_free, require_free
 from lucidet.engine.setup import default_setup
 
@@ -68,7 +68,7 @@ def test_a_new_run_in_a_used_folder_goes_to_another(
     Path(used).mkdir()
 
     def folder(**options: bool) -> str:
-        return _folder_of_training(used, argparse.Namespace(**{"resume": False, **options}))
+        return folder_of_training(used, argparse.Namespace(**{"resume": False, **options}))
 
     assert folder(overwrite=False) == used
     Path(used, "last_checkpoint").write_text("model_final.pth")
