@@ -210,9 +210,9 @@ class TrainerBase:
             return
         # on GPUs the CPUs run ahead of them, and of each other: they need not meet at every step
         if (self.iter + 1) % (_MEET_ON_GPUS if torch.cuda.is_available() else 1) == 0:
-            self._signal = agreed_signal(self._signal)
-            if self._signal:
-                self.interrupted = True
+            agreed = agreed_signal(self._signal)
+            if agreed:  # else a signal that came while the processes met is for the next meeting
+                self._signal, self.interrupted = agreed, True
                 self._stop_by_signal()
 
     def run_step(self) -> None:

@@ -95,3 +95,23 @@ def test_how_to_go_on(tmp_path: Path) -> None:
     assert "resume_or_load(resume=True)" in how_to_go_on(str(tmp_path))
     (tmp_path / "config.yaml").touch()
     assert f"--config-file {tmp_path / 'config.yaml'} --resume" in how_to_go_on(str(tmp_path))
+
+
+def test_a_signal_that_comes_while_processes_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process has not seen it: it is for the next meeting, not lost."""
+    trainer = Counting()
+    trainer.ends_together = True
+    asked: list[int] = []
+
+    def meeting(number: int) -> int:
+        asked.append(number)
+        if len(asked) == 3:
+            trainer.interrupt(signal.SIGTERM)
+        return number
+
+    monkeypatch.setattr("lucidet.engine.trainer_base.agreed_signal", meeting)
+    monkeypatch.setattr("lucidet.engine.trainer_base.comm.get_world_size", lambda: 2)
+    with pytest.raises(TrainingInterrupted) as stop:
+        trainer.train(0, 10)
+    assert stop.value.code == 128 + signal.SIGTERM
+    assert asked == [0, 0, 0, signal.SIGTERM]
