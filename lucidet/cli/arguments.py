@@ -80,6 +80,13 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the processes meet: tcp://HOST:PORT of machine 0, the same on all machines; "
         "auto: a free port, for one machine",
     )
+    parser.add_argument(
+        "--dist-timeout",
+        type=float,
+        metavar="SECONDS",
+        help="how long a process waits for the others before it is said which one froze; default: "
+        "LUCIDET_DIST_TIMEOUT, else 600",
+    )
 
 
 def add_words(parser: argparse.ArgumentParser) -> None:

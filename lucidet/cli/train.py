@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from lucidet.cli.arguments import (
@@ -82,9 +83,12 @@ def start(args: argparse.Namespace) -> None:
     import torch
 
     from lucidet.engine import launch
+    from lucidet.engine.frozen import VARIABLE
     from lucidet.engine.run import main
 
     # 1 is the default: it means a GPU where there is one
+    if getattr(args, "dist_timeout", None) is not None:
+        os.environ[VARIABLE] = str(args.dist_timeout)
     default_on_cpu = args.num_gpus == 1 and not torch.cuda.is_available()
     launch(
         main,

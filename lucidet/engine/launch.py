@@ -18,13 +18,17 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from lucidet.engine.frozen import (
+    DEFAULT_TIMEOUT,
+    FrozenProcessError,
+    chosen_timeout,
+    explained_wait,
+)
 from lucidet.engine.interrupt import SIGNALS, TrainingInterrupted, forwarding
 from lucidet.utils import comm
 from lucidet.utils.user_modules import import_again
 
 __all__ = ["DEFAULT_TIMEOUT", "launch"]
-
-DEFAULT_TIMEOUT = timedelta(minutes=30)
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +64,8 @@ def launch(
         dist_url: where processes meet, ``tcp://HOST:PORT`` of machine 0, the same on all
             machines. "auto" or None: a free port, for one machine.
         args: for `main_func`.
-        timeout: of collective operations.
+        timeout: how long a process waits for the others, at most; by default the seconds of
+            LUCIDET_DIST_TIMEOUT, else 10 minutes.
 
     Returns:
         What `main_func` returned, where it ran in this process; else None.
@@ -69,6 +74,7 @@ def launch(
         ValueError: arguments that do not fit together.
         RuntimeError: a started process failed; the message has its rank and traceback.
     """
+    timeout = chosen_timeout(timeout)
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         return _join_torchrun(main_func, args, timeout)
     if not 0 <= machine_rank < num_machines:
@@ -105,12 +111,16 @@ def _first_error(folder: Path, started: Sequence[Any], error: Exception) -> Proc
     killed = {rank: n for rank, n in killed.items() if n > 0 and n != signal.SIGTERM}
     # names are times; a process that was killed has left no file
     written = sorted(folder.iterdir())
-    if killed or not written:
+    # the frozen process itself had to be killed; others only lost their connection
+    waited = [path for path in written if FrozenProcessError.__name__ in path.read_text("utf-8")]
+    written = waited or written
+    if (killed and not waited) or not written:
         who = [f"process {rank} by {signal.Signals(n).name}" for rank, n in killed.items()]
         what = f"killed: {', '.join(who)} of {processes} processes" if who else str(error)
         return ProcessKilledError(
             f"{what}; no message is left: the system kills processes when memory runs out, "
-            "schedulers when time does. lucidet train ... --resume goes on from the last checkpoint"
+            "schedulers when time does, NCCL (SIGABRT) when another process froze for longer than "
+            "--dist-timeout. lucidet train ... --resume goes on from the last checkpoint"
         )
     rank = written[0].name.rpartition("_")[2]
     text = written[0].read_text(encoding="utf-8").strip()
@@ -219,10 +229,16 @@ def _run_in_group(
     except TrainingInterrupted:
         comm.synchronize()  # the others still save
         raise
-    except Exception:
+    except Exception as error:
+        said = explained_wait(error, timeout)
         if errors is not None:  # before the others can notice that this process is gone
             name = f"{time.time_ns()}_{local_rank}"
-            (errors / name).write_text(traceback.format_exc(), encoding="utf-8")
+            text = "".join(traceback.format_exception(error))
+            if said is not error:
+                text += "".join(traceback.format_exception_only(said))
+            (errors / name).write_text(text, encoding="utf-8")
+        if said is not error:
+            raise said from error
         raise
     finally:
         # a group that outlives this call would join its threads while Python is shutting down
