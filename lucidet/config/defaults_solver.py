@@ -63,6 +63,8 @@ def _add_optimizer(_C: CN) -> None:
     _C.SOLVER.BIAS_LR_FACTOR = 1.0
     # Batches whose gradients are added up before a step
     _C.SOLVER.ACCUMULATE = 1
+    # Skip, count and name a batch for which the GPU's memory does not suffice; in one process only
+    _C.SOLVER.SKIP_OUT_OF_MEMORY = False
     _C.SOLVER.CLIP_GRADIENTS = CN()
     _C.SOLVER.CLIP_GRADIENTS.ENABLED = False
     # value (each element), norm (each parameter) or full_model (all parameters together)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["ResourceFaultError", "explained", "is_disk_full"]
+__all__ = ["ResourceFaultError", "explained", "is_disk_full", "shapes_of_batch"]
 
 _WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")
 
@@ -52,16 +52,17 @@ def explained(error: Exception) -> Exception:
 
 
 def _out_of_memory(error: torch.OutOfMemoryError) -> str:
-    shapes = "; ".join(_shapes(error)) or "not known"
+    shapes = "; ".join(shapes_of_batch(error)) or "not known"
     return (
         f"out of GPU memory on a batch of images (channels, height, width; boxes): {shapes}. Set "
         "SOLVER.IMS_PER_BATCH lower and SOLVER.ACCUMULATE higher, INPUT.MIN_SIZE_TRAIN or "
-        "INPUT.MAX_SIZE_TRAIN lower, or SOLVER.AMP.ENABLED True; go on with --resume "
+        "INPUT.MAX_SIZE_TRAIN lower, or SOLVER.AMP.ENABLED True; SOLVER.SKIP_OUT_OF_MEMORY True "
+        "skips single batches; go on with --resume "
         f"({str(error).splitlines()[0]})"
     )
 
 
-def _shapes(error: BaseException) -> Iterator[str]:
+def shapes_of_batch(error: BaseException) -> Iterator[str]:
     """Yield a description of each image of the batch that a step of the traceback worked on."""
     step = error.__traceback__
     while step is not None:

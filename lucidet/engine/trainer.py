@@ -49,6 +49,7 @@ from lucidet.engine.parallel import create_ddp_model, has_unused_features
 from lucidet.engine.run_lock import held
 from lucidet.engine.run_state import RunState, first_iteration, report_resume
 from lucidet.engine.setup import default_writers, on_available_device
+from lucidet.engine.skipped_batches import OutOfMemorySkipper
 from lucidet.engine.train_loop import AMPTrainer, SimpleTrainer
 from lucidet.engine.trainer_base import HookBase, TrainerBase
 from lucidet.evaluation import (
@@ -151,6 +152,7 @@ class DefaultTrainer(TrainerBase):
         self._trainer.register_hooks(
             [hooks.CallbackHook(after_backward=lambda _: me.after_backward())]
         )
+        self._skipper = OutOfMemorySkipper(cfg.SOLVER.SKIP_OUT_OF_MEMORY)
         report_unread_keys(cfg)
 
     @staticmethod
@@ -214,7 +216,10 @@ class DefaultTrainer(TrainerBase):
     def run_step(self) -> None:
         self._trainer.iter = self.iter
         self._trainer.max_iter = self.max_iter
-        self._trainer.run_step()
+        if self._skipper.enabled:
+            self._skipper.run(self._trainer.run_step, self.optimizer, self.iter)
+        else:
+            self._trainer.run_step()
 
     def settle(self) -> None:
         self._trainer.settle()
