@@ -103,6 +103,7 @@ class DefaultTrainer(TrainerBase):
     _last_eval_results: Mapping[str, Any] | None = None
     _seed_is_set = False
     _optimizer_state: OptimizerState | None = None
+    _skipper: OutOfMemorySkipper | None = None
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
@@ -216,7 +217,7 @@ class DefaultTrainer(TrainerBase):
     def run_step(self) -> None:
         self._trainer.iter = self.iter
         self._trainer.max_iter = self.max_iter
-        if self._skipper.enabled:
+        if self._skipper is not None and self._skipper.enabled:
             self._skipper.run(self._trainer.run_step, self.optimizer, self.iter)
         else:
             self._trainer.run_step()
