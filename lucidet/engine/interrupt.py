@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from lucidet.utils import comm
+from lucidet.utils.terminations import handled
 
 __all__ = [
     "EXIT_CODE",
@@ -59,9 +59,6 @@ def interruptible(trainer: Any) -> Iterator[None]:
     Nothing changes in other threads than the main one, and for signals that the program handles
     itself.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def handle(number: int, frame: Any) -> None:
         if trainer.interrupted and number != _WARNING:
@@ -71,14 +68,8 @@ def interruptible(trainer: Any) -> Iterator[None]:
         trainer.interrupt(number)
 
     usual = (signal.SIG_DFL, signal.default_int_handler)
-    before = {n: signal.getsignal(n) for n in SIGNALS if signal.getsignal(n) in usual}
-    for number in before:
-        signal.signal(number, handle)
-    try:
+    with handled([n for n in SIGNALS if signal.getsignal(n) in usual], handle):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def agreed_signal(number: int) -> int:
@@ -94,9 +85,6 @@ def agreed_signal(number: int) -> int:
 @contextmanager
 def forwarding(processes: Sequence[Any]) -> Iterator[None]:
     """Send the signals that this process gets on to those it has started, and wait for these."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def handle(number: int, frame: Any) -> None:
         for process in processes:
@@ -104,12 +92,8 @@ def forwarding(processes: Sequence[Any]) -> Iterator[None]:
             if process.is_alive() and not (number == signal.SIGINT and sys.stdin.isatty()):
                 os.kill(process.pid, number)
 
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
-    try:
+    with handled(SIGNALS, handle):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def how_to_go_on(output_dir: str) -> str:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["results_file_of"]
+__all__ = ["results_file_of", "safe_name"]
+
+
+def safe_name(name: str) -> str:
+    """Return a name that can be a file's: what is no letter, digit, dash or dot becomes "_".
+
+    >>> safe_name("coco:/data/a b:val")
+    'coco__data_a_b_val'
+    """
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
 
 
 def results_file_of(output_dir: str | Path, datasets: Sequence[str], name: str) -> Path:
@@ -15,5 +24,5 @@ def results_file_of(output_dir: str | Path, datasets: Sequence[str], name: str) 
     """
     folder = Path(output_dir) / "inference"
     if len(datasets) > 1:
-        folder /= "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+        folder /= safe_name(name)
     return folder / "coco_instances_results.json"

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,13 @@ import numpy as np
 
 from lucidet.data import DatasetCatalog, MetadataCatalog
 from lucidet.evaluation.coco_ap import CocoTruth, Curves
+from lucidet.evaluation.coco_api import rows_of_records
 from lucidet.evaluation.coco_truth_file import json_path, read_truth
+from lucidet.structures import BoxMode
 
 __all__ = ["ImageVerdict", "Judged", "judge_dataset"]
 
-logger = logging.getLogger(__name__)
+XYWH_TO_XYXY = (BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)
 
 
 @dataclass(frozen=True)
@@ -93,16 +94,11 @@ def judge_dataset(name: str, results_file: Path) -> Judged | None:
 
 def _rows(truth: CocoTruth, records: list[dict[str, Any]]) -> np.ndarray:
     """Return (D, 7): image, x, y, width, height, score, category, ids as positions."""
-    rows = [
-        [
-            truth.index_of_image(r["image_id"]),
-            *r["bbox"],
-            r["score"],
-            truth.index_of_category(r["category_id"]),
-        ]
-        for r in records
-    ]
-    return np.array(rows, np.float64).reshape(-1, 7)
+    rows = rows_of_records(
+        [{**r, "category_id": truth.index_of_category(r["category_id"])} for r in records]
+    )
+    images = np.array([truth.index_of_image(r["image_id"]) for r in records], np.float64)
+    return np.concatenate([images[:, None], rows], axis=1)
 
 
 def _best_threshold(curves: Curves) -> float:
@@ -126,8 +122,12 @@ def _verdicts(
     # ids count from 1, in the order of the rows and of the annotations
     verdict_of = np.array([found["dt_status"].get(i + 1, "") for i in range(len(rows))])
     fate_of = np.array([found["gt_status"].get(i + 1, "") for i in range(len(truth.boxes))])
-    detections = np.concatenate([_corners(rows[:, 1:5]), rows[:, 5:7]], axis=1)
-    objects = np.concatenate([_corners(truth.boxes), truth.category[:, None]], axis=1)
+    detections = np.concatenate(
+        [BoxMode.convert(rows[:, 1:5], *XYWH_TO_XYXY), rows[:, 5:7]], axis=1
+    )
+    objects = np.concatenate(
+        [BoxMode.convert(truth.boxes, *XYWH_TO_XYXY), truth.category[:, None]], axis=1
+    )
     verdicts = []
     for position, summary in sorted(found["img_summary"].items()):
         record = records.get(truth.image_ids[position])
@@ -144,8 +144,3 @@ def _verdicts(
             )
         )
     return verdicts
-
-
-def _corners(boxes: np.ndarray) -> np.ndarray:
-    """Return XYWH boxes (D, 4) as XYXY."""
-    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:4]], axis=1)

@@ -17,7 +17,7 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from lucidet.results.figures import confusion_figure, metric_figure, precision_recall_figure
-from lucidet.results.files import results_file_of
+from lucidet.results.files import results_file_of, safe_name
 from lucidet.results.gallery import COLORS, best_and_worst, draw_verdict
 from lucidet.results.judged import ImageVerdict, Judged, judge_dataset
 from lucidet.results.measured import groups_of, read_metrics
@@ -133,7 +133,6 @@ class _Pictures:
         return self._keep(name, buffer.getvalue(), "jpeg", caption, "example")
 
     def _keep(self, name: str, data: bytes, kind: str, caption: str, use: str) -> dict[str, Any]:
-        safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name.lower())
-        (self.folder / f"{safe}.{kind}").write_bytes(data)
+        (self.folder / f"{safe_name(name.lower())}.{kind}").write_bytes(data)
         encoded = base64.b64encode(data).decode("ascii")
         return {"source": f"data:image/{kind};base64,{encoded}", "caption": caption, "use": use}
