@@ -63,7 +63,7 @@ def open_regular(path: str | os.PathLike[str], kind: str) -> BinaryIO:
         FileNotFoundError, PermissionError, IsADirectoryError: as `open` does.
         IrregularFileError: (a ValueError) a device, pipe or socket, or a larger file.
     """
-    # without O_NONBLOCK, opening a pipe would wait for somebody who writes into it
+    # without O_NONBLOCK, opening a pipe would wait for a program that writes into it
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))

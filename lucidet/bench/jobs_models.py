@@ -28,12 +28,12 @@ def _inference(kind: str, quick: bool) -> Sides:
     height, width = _size(quick)
     ours, theirs = pair(kind, height, width)
     image = photo(height, width)
-    twin = OptimizedModel(ours)
+    optimized = OptimizedModel(ours)
     inputs = [{"image": image, "height": height, "width": width}]
 
     @torch.no_grad()
     def run_ours() -> Any:
-        return twin(inputs)[0]["instances"]
+        return optimized(inputs)[0]["instances"]
 
     @torch.no_grad()
     def run_theirs() -> Any:
@@ -87,18 +87,18 @@ def same_detections(found: Any, boxes: Tensor, scores: Tensor, classes: Tensor) 
 def _atss_against_retinanet(quick: bool) -> Sides:
     size = _size(quick)
     inputs = [{"image": photo(*size)}]
-    twins = [OptimizedModel(detector(name, size=size)) for name in ("ATSS", "RetinaNet")]
+    optimized_models = [OptimizedModel(detector(name, size=size)) for name in ("ATSS", "RetinaNet")]
 
     @torch.no_grad()
-    def run(twin: OptimizedModel) -> Any:
-        return twin(inputs)[0]["instances"]
+    def run(optimized: OptimizedModel) -> Any:
+        return optimized(inputs)[0]["instances"]
 
     def check() -> str:
-        counts = [len(run(twin)) for twin in twins]
+        counts = [len(run(optimized)) for optimized in optimized_models]
         assert all(counts), f"no detections: {counts}"
         return f"both find objects ({counts[0]} and {counts[1]})"
 
-    return Sides(lambda: run(twins[0]), lambda: run(twins[1]), check)
+    return Sides(lambda: run(optimized_models[0]), lambda: run(optimized_models[1]), check)
 
 
 def training_pair(kind: str, quick: bool) -> tuple[Callable[[], Any], Callable[[], Any]]:

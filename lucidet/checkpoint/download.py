@@ -30,7 +30,7 @@ __all__ = ["cache_folder", "cached_path", "fetch", "is_offline", "sha256_of"]
 _CHUNK = 1 << 20
 _TIMEOUT = 30  # seconds without a byte
 _TOTAL = 6 * 3600  # seconds of one transfer
-_SLOWEST, _PATIENCE = 1024, 60  # bytes a second, on average after so many seconds
+_SLOWEST, _PATIENCE = 1024, 60  # bytes a second, on average after this many seconds
 _LONGEST_NAME = 200  # bytes, of a file in the cache; file systems allow 255 with our suffixes
 #: what is said of a page that a server sends in the place of a file
 _PAGES = ("text/html", "application/xhtml+xml", "application/json", "text/xml", "application/xml")
@@ -122,7 +122,7 @@ def fetch(url: str, address: str = "") -> Path:
 def _fetch_new(url: str, address: str, target: Path) -> None:
     """Fetch the file and put it in place once it is complete and checked."""
     part = target.with_name(f"{target.name}.part")
-    if part.is_symlink():  # somebody else's: what comes would be written elsewhere
+    if part.is_symlink():  # not ours: what comes would be written elsewhere
         part.unlink()
     try:
         _download(url, part)

@@ -175,7 +175,7 @@ class CfgNode(TrackedNode):
         self._merge(content.values, lambda key: content.origins.get(key, str(cfg_filename)))
 
     def merge_from_other_cfg(self, cfg_other: CfgNode | Mapping[str, Any]) -> None:
-        """Set the keys that another config holds; their origins come along."""
+        """Set the keys that another config holds, and copy their origins."""
         if not isinstance(cfg_other, CfgNode):
             cfg_other = CfgNode(cfg_other)
         if BASE_KEY in cfg_other:

@@ -291,7 +291,7 @@ def build_detection_train_loader(
             see :func:`build_batch_data_loader`.
         on_error: "stop": an image that can't be read, or a mapper that raises, ends the training;
             "skip": another image takes its place, the same for any number of workers.
-        max_skipped: with "skip", at most so many different records of each training process.
+        max_skipped: with "skip", at most this many different records of each training process.
 
     Raises:
         ValueError: `on_error` is not known, or the dataset streams and can't skip.

@@ -94,7 +94,7 @@ def _numbers(tag: Any) -> tuple[int, ...]:
 
 
 def _scaled(values: np.ndarray, bits: int, inverted: bool) -> Image.Image:
-    """Return whole numbers of so many bits as 8-bit grey."""
+    """Return whole numbers of this many bits as 8-bit grey."""
     peak = (1 << min(bits, 16)) - 1
     whole = values.astype(np.int64).clip(0, peak)
     _warn_of_dark(int(whole.max()) if whole.size else peak, peak)

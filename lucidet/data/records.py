@@ -77,7 +77,7 @@ def get_detection_dataset_dicts(
     if any(isinstance(records, Dataset) for records in loaded.values()):
         return ConcatDataset([loaded[name] for name in names])
 
-    # of test data that nobody has annotated, no record has annotations
+    # of test data without annotations, no record has the key
     has_annotations = any("annotations" in r for found in loaded.values() for r in found)
     records = [r for name, found in loaded.items() for r in check_records(found, name)]
     if filter_empty and has_annotations:

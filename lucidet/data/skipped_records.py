@@ -21,7 +21,7 @@ class SkippedRecords:
 
     Args:
         total: records in the dataset.
-        limit: at most so many different records are skipped, in this training process.
+        limit: at most this many different records are skipped, in this training process.
     """
 
     def __init__(self, total: int, limit: int) -> None:
@@ -74,7 +74,7 @@ def skipping(on_error: str, limit: int, dataset: Any) -> SkippedRecords | None:
 
     Args:
         on_error: "stop" or "skip".
-        limit: at most so many records are skipped, >= 0.
+        limit: at most this many records are skipped, >= 0.
         dataset: has a length; a stream can't skip.
 
     Raises:

@@ -121,7 +121,7 @@ def find_file(root: str | os.PathLike[str], name: str) -> str:
 def find_inside(root: str | os.PathLike[str], name: str) -> str:
     """Return the path of a file that an annotation names, as `find_file`, below `root` only.
 
-    An annotation file of somebody else could name any picture of this machine, and its content
+    An annotation file from elsewhere could name any picture of this machine, and its content
     would end up in drawings and models. ``LUCIDET_ALLOW_OUTSIDE=1`` (``--allow-outside``) allows
     it, and so does `root` "": the caller says that the names are whole paths, as those of
     `convert_to_coco_json` are. Links below `root` are followed.

@@ -34,7 +34,7 @@ def connect_datasets(cfg: Any, match: bool = False) -> None:
     With `match`, classes of registered test datasets are matched with the training data's by name;
     training does so once its data are loaded.
 
-    Training data that are not on this machine are passed over: they may not be needed.
+    Training data that are not on this machine are skipped: they may not be needed.
 
     Raises:
         ValueError: a specification is not understood, or a test dataset has a class that the

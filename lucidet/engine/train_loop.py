@@ -183,7 +183,7 @@ class SimpleTrainer(TrainerBase):
             finished, self._finished = self._finished, []
             write_steps(finished, prefix)
         if has_event_storage() and comm.get_world_size() == 1:
-            # whoever reads a history gets the losses of all steps; several processes must gather
+            # a reader of a history gets the losses of all steps; several processes must gather
             get_event_storage().on_reading(None if due and wait else self.flush)
 
     def _model_metrics(self) -> dict[str, Any]:

@@ -164,7 +164,7 @@ class ROIPooler(nn.Module):
         """Return the sum of all levels' features, to which each box adds on its own level only.
 
         On the other levels a box is moved far outside of the map, where features are 0 and nearly
-        free. So nobody needs to know how many boxes a level has.
+        free. So the CPU need not know how many boxes a level has.
         """
         pooled: Tensor | None = None
         for index, (pooler, level) in enumerate(zip(self.level_poolers, x, strict=True)):

@@ -48,7 +48,7 @@ def write_results(output_dir: str | Path, datasets: Sequence[str], title: str = 
         title: of the page.
 
     Returns:
-        The page's path. It holds its pictures: it can be sent to somebody as it is.
+        The page's path. It holds its pictures: it can be sent as it is.
     """
     folder = Path(output_dir)
     pictures = _Pictures(folder / "results")

@@ -200,9 +200,9 @@ class PaddedInstances:
 
     @staticmethod
     def untouched(instances: Sequence[Instances | None]) -> PaddedInstances | None:
-        """Return the batch that `instances` came from by :meth:`split`, if nobody looked at them.
+        """Return the batch that `instances` came from by :meth:`split`, if they were not looked at.
 
-        Where somebody did, they may have been changed: None, as for all other Instances.
+        Where they were, they may have been changed: None, as for all other Instances.
         """
         views = [own for own in instances if isinstance(own, _ViewOfBatch) and own._cut is None]
         if len(views) < len(instances) or not views:

@@ -34,7 +34,7 @@ def probe_images(
 ) -> None:
     """Show one event for each image of a batch, with its number as `image`.
 
-    `values`, image 0..N-1 -> what to show (None: nothing), is called only while somebody watches.
+    `values`, image 0..N-1 -> what to show (None: nothing), is called only while there is a watcher.
     """
     if _watchers and not torch.compiler.is_compiling():
         for image in range(num_images):

@@ -1,7 +1,7 @@
 """Recognize a config in maskrcnn-benchmark's names (also FCOS', ATSS') and translate it.
 
 After the authors' config reference. Every key of the file ends in one of three ways: translated;
-named in a note, because it has no effect here; or an error, because nobody knows it.
+named in a note, because it has no effect here; or an error, because it is unknown.
 """
 
 from __future__ import annotations

@@ -218,7 +218,7 @@ def read(path: Path, root: Path, split: str | None = None, whole: bool = False) 
         whole: the file is all there is: images that it does not name are counted.
 
     A row whose box is blank names an image without objects. Boxes in 0..1 are shares of the image.
-    Images that no row names are left out: nobody may have looked at them.
+    Images that no row names are left out: they may not have been annotated.
     """
     table = _table(path)
     report = Report(str(path))

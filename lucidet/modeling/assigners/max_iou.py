@@ -91,7 +91,7 @@ def _assign_by_iou(
         boxes = torch.cat([level.tensor for level in anchors])
         levels = [len(level) for level in anchors]
     shape = (len(gt_boxes), sum(levels))
-    # what pads them must overlap nothing, also where somebody has moved its edges
+    # what pads them must overlap nothing, also where the caller has moved its edges
     targets = gt_boxes.tensor.where(gt_boxes.valid[..., None], 0.0)
     if 0 in (*shape, targets.shape[1]):
         return Assignment.without_objects(shape, boxes.device, rules.labels[0])

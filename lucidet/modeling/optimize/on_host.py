@@ -26,7 +26,7 @@ def detections_on_host(outputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]
     """
     tables = [output.get("instances") if len(output) == 1 else None for output in outputs]
     batch = PaddedInstances.untouched(tables)
-    if batch is not None:  # the CPU does not know yet how many there are: the numbers come along
+    if batch is not None:  # the counts are copied together with the boxes
         return [{"instances": table} for table in batch.on_host.split()]
     columns: list[tuple[int, str, str, Tensor]] = []
     for image, output in enumerate(outputs):
