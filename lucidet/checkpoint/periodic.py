@@ -66,12 +66,16 @@ class PeriodicCheckpointer:
         """Return whether this is the last iteration."""
         return self.max_iter is not None and iteration >= self.max_iter - 1
 
-    def _remove_old(self) -> None:
+    def _remove_old(self, newest: int | None = None) -> None:
+        """Remove the oldest of the periodic files; `newest`: of those up to this iteration."""
         if self.max_to_keep is None or not self.checkpointer.save_to_disk:
             return
         # by the folder, not by memory: a resumed run goes on removing what the first one wrote
-        numbered = re.compile(rf"{re.escape(self.file_prefix)}_\d{{7,}}\.pth")
-        files = self.checkpointer.get_all_checkpoint_files()
-        mine = [f for f in files if numbered.fullmatch(os.path.basename(f))]
+        numbered = re.compile(rf"{re.escape(self.file_prefix)}_(\d{{7,}})\.pth")
+        mine = []
+        for path in self.checkpointer.get_all_checkpoint_files():
+            found = numbered.fullmatch(os.path.basename(path))
+            if found and (newest is None or int(found[1]) <= newest):
+                mine.append(path)
         for path in mine[: -self.max_to_keep]:
             self.checkpointer.path_manager.rm(path)

@@ -190,6 +190,20 @@ def _join_torchrun(main_func: Callable[..., Any], args: tuple[Any, ...], timeout
     )
 
 
+def _store_of_this_attempt(
+    init_method: str, rank: int, world_size: int, timeout: timedelta
+) -> dist.Store:
+    """Return where the processes of a group exchange addresses.
+
+    After a restart torchrun's store still holds those of the processes that have ended, and the new
+    ones would wait for them: each attempt has names of its own.
+    """
+    store, _, _ = next(dist.rendezvous(init_method, rank, world_size, timeout=timeout))
+    store.set_timeout(timeout)
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return dist.PrefixStore(f"lucidet/attempt_{attempt}", store)
+
+
 def _run_in_group(
     main_func: Callable[..., Any],
     args: tuple[Any, ...],
@@ -209,7 +223,7 @@ def _run_in_group(
     try:
         dist.init_process_group(
             backend="nccl" if on_gpus else "gloo",
-            init_method=init_method,
+            store=_store_of_this_attempt(init_method, rank, world_size, timeout),
             world_size=world_size,
             rank=rank,
             timeout=timeout,

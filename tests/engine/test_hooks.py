@@ -376,3 +376,23 @@ def test_no_evaluation_after_an_error_in_the_last_iteration() -> None:
     trainer.register_hooks([hooks.EvalHook(0, lambda: calls.append(1))])
     trainer.train(0, 3)
     assert calls == [1]
+
+
+@pytest.mark.parametrize(
+    ("start", "kept"),
+    [
+        (12, ["model_0000008.pth", "model_0000011.pth"]),
+        (6, ["model_0000002.pth", "model_0000005.pth", "model_0000008.pth", "model_0000011.pth"]),
+        (0, ["model_0000002.pth", "model_0000005.pth", "model_0000008.pth", "model_0000011.pth"]),
+    ],
+)
+def test_what_a_kill_left_is_removed_on_resume(tmp_path: Path, start: int, kept: list[str]) -> None:
+    """Files after the resumed one may be damaged: they do not count as kept."""
+    checkpointer = Checkpointer(nn.Linear(1, 1), tmp_path)
+    for iteration in (2, 5, 8, 11):
+        checkpointer.save(f"model_{iteration:07d}")
+    trainer = TrainerBase()
+    trainer.register_hooks([hooks.PeriodicCheckpointer(checkpointer, 3, max_to_keep=2)])
+    trainer.start_iter, trainer.max_iter = start, 14
+    trainer.before_train()
+    assert sorted(path.name for path in tmp_path.glob("model_0*.pth")) == kept

@@ -183,7 +183,7 @@ class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
 
     Before it saves, losses that are under way are checked, and the weights too: a checkpoint with
     NaN would replace the last good one as the place to resume from. Before the first step it
-    removes the temporary files that a killed run left.
+    removes the files that a killed run left: temporary ones, and one more than are kept.
     """
 
     saves_state = True
@@ -192,6 +192,8 @@ class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
         self.max_iter = self.trainer.max_iter
         if self.checkpointer.save_to_disk and self.checkpointer.save_dir:
             remove_leftovers(self.checkpointer.save_dir)
+            # a kill may have come between saving one file and removing another
+            self._remove_old(newest=self.trainer.start_iter - 1)
 
     def after_step(self) -> None:
         iteration = self.trainer.iter
