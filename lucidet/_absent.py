@@ -30,16 +30,12 @@ GROUPS = (
         "masks",
         (
             "BaseMaskRCNNHead",
-            "BitMasks",
             "CityscapesInstanceEvaluator",
             "GenericMask",
             "MaskRCNNConvUpsampleHead",
-            "PolygonMasks",
-            "ROIMasks",
             "mask_rcnn_inference",
             "mask_rcnn_loss",
             "paste_masks_in_image",
-            "polygons_to_bitmask",
         ),
     ),
     Group(
@@ -47,10 +43,8 @@ GROUPS = (
         (
             "BaseKeypointRCNNHead",
             "KRCNNConvDeconvUpsampleHead",
-            "Keypoints",
             "create_keypoint_hflip_indices",
             "filter_images_with_few_keypoints",
-            "heatmaps_to_keypoints",
             "keypoint_rcnn_inference",
             "keypoint_rcnn_loss",
             "transform_keypoint_annotations",
@@ -131,13 +125,13 @@ class _Absent(type):
 def absent(name: str) -> Any:
     """Return what stands for `name`: a class to import, subclass and ask for with isinstance.
 
-    >>> BitMasks = absent("BitMasks")
-    >>> isinstance(3, BitMasks)
+    >>> RRPN = absent("RRPN")
+    >>> isinstance(3, RRPN)
     False
-    >>> BitMasks([])
+    >>> RRPN([])
     Traceback (most recent call last):
     ...
-    NotImplementedError: BitMasks is for masks; lucidet detects boxes and does not have it
+    NotImplementedError: RRPN is for rotated boxes; lucidet detects boxes and does not have it
 
     Args:
         name: one of GROUPS.
