@@ -22,6 +22,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
+            _lock(file)
             yield file
             file.flush()
             os.fsync(file.fileno())  # the content must be on the disk before the name points to it
@@ -48,25 +49,29 @@ def sync_folder(folder: Path) -> None:
 def remove_leftovers(folder: str | os.PathLike[str]) -> list[str]:
     """Remove the temporary files of `atomic_file` that killed processes left; return their names.
 
-    Call it before this process writes. Files of another process that still runs stay.
+    A file that some process is writing stays: the system holds its lock as long as that runs. (A
+    process number says nothing, as a new process may have it by now.)
     """
     removed = []
     for path in Path(folder).glob(".*.tmp"):
-        owner = path.name.removesuffix(".tmp").rpartition(".")[2]
-        if owner.isdigit() and (int(owner) == os.getpid() or not _runs(int(owner))):
-            path.unlink(missing_ok=True)
-            removed.append(path.name)
+        if not path.name.removesuffix(".tmp").rpartition(".")[2].isdigit():
+            continue  # no name of ours
+        try:
+            with path.open("rb") as file:
+                _lock(file)
+            path.unlink()
+        except OSError:  # locked, or removed by another process
+            continue
+        removed.append(path.name)
     return removed
 
 
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)  # sends nothing
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
+def _lock(file: IO[bytes]) -> None:
+    """Lock an open file until it is closed; OSError where another process has done so."""
+    if os.name != "nt":  # there, no open file can be removed
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def save_torch(data: Mapping[str, Any], path: str | os.PathLike[str]) -> None:

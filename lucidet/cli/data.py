@@ -48,10 +48,14 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    # what was dropped is in the text that is printed
-    logging.getLogger("lucidet.data.specification").setLevel(logging.ERROR)
-    datasets = read(args.spec)
-    return show(args, datasets) if args.action == "show" else convert(args, datasets)
+    messages = logging.getLogger("lucidet.data.specification")
+    level = messages.level
+    messages.setLevel(logging.ERROR)  # what was dropped is in the text that is printed
+    try:
+        datasets = read(args.spec)
+        return show(args, datasets) if args.action == "show" else convert(args, datasets)
+    finally:
+        messages.setLevel(level)
 
 
 def read(spec: list[str]) -> list[Dataset]:

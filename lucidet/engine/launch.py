@@ -255,6 +255,5 @@ def _run_in_group(
             raise said from error
         raise
     finally:
-        # a group that outlives this call would join its threads while Python is shutting down
-        comm._LOCAL_PROCESS_GROUP = comm._GLOO_GROUP = None
+        comm.forget_process_groups()
         dist.destroy_process_group()

@@ -6,6 +6,7 @@ far as the members of the process group trust each other, and nothing else is ev
 
 from __future__ import annotations
 
+import atexit
 import os
 from typing import Any
 
@@ -31,6 +32,13 @@ def get_world_size() -> int:
 def get_rank() -> int:
     """Number of this process in the run, 0 without torch.distributed."""
     return dist.get_rank() if _initialized() else 0
+
+
+@atexit.register  # while Python shuts down, a group that it still holds would join its threads
+def forget_process_groups() -> None:
+    """Let go of the groups of the run; `launch` does so before it destroys them."""
+    global _LOCAL_PROCESS_GROUP, _GLOO_GROUP
+    _LOCAL_PROCESS_GROUP = _GLOO_GROUP = None
 
 
 def create_local_process_group(num_workers_per_machine: int) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from lucidet.checkpoint import Checkpointer, DamagedFileError, load_weights_file
 from lucidet.checkpoint.seal import check_seal
-from lucidet.checkpoint.writing import remove_leftovers, save_torch
+from lucidet.checkpoint.writing import atomic_file, remove_leftovers, save_torch
 
 
 def three_checkpoints(folder: Path) -> Checkpointer:
@@ -167,13 +167,14 @@ def test_best_model_is_the_last_resort_and_other_files_are_none(tmp_path: Path) 
 
 
 def test_leftover_temporary_files_are_removed(tmp_path: Path) -> None:
-    dead = 2**22 - 1  # above what Linux numbers processes with by default
-    leftovers = [f".model_0000009.pth.{dead}.tmp", f".last_checkpoint.{os.getpid()}.tmp"]
+    # a process number may belong to another process by now: the parent's, which runs
+    leftovers = [f".model_0000009.pth.{os.getppid()}.tmp", f".last_checkpoint.{os.getpid()}.tmp"]
     for name in leftovers:
         (tmp_path / name).write_bytes(b"half")
-    running = tmp_path / f".model_0000009.pth.{os.getppid()}.tmp"
-    running.write_bytes(b"half")
     (tmp_path / ".notes.tmp").write_bytes(b"the user's")
-    assert sorted(remove_leftovers(tmp_path)) == sorted(leftovers)
-    assert {path.name for path in tmp_path.iterdir()} == {running.name, ".notes.tmp"}
+    with atomic_file(tmp_path / "model_0000019.pth") as file:
+        file.write(b"whole")
+        assert sorted(remove_leftovers(tmp_path)) == sorted(leftovers)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"model_0000019.pth", ".notes.tmp"}
     assert remove_leftovers(tmp_path / "none") == []
