@@ -56,8 +56,9 @@ def coerce(raw: Any, default: Any, key: str, where: str) -> Any:
         return float(value)
     if isinstance(default, str) and isinstance(raw, str):
         return raw
+    kind = type(default).__name__
     raise ValueError(
-        f"{where}: {key} must be a {type(default).__name__} such as {default!r}, "
+        f"{where}: {key} must be {'an' if kind[0] in 'aeiou' else 'a'} {kind} such as {default!r}, "
         f"got the {type(value).__name__} {value!r}{_repair(value, default)}"
     )
 

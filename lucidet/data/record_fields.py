@@ -134,7 +134,12 @@ def _checked_annotation(annotation: Any, where: str) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{where}: {key!r} {error}") from None
     box = as_box(found["bbox"])
-    found["bbox"] = found["bbox"] if box is None else box
+    if box is None or len(box) != (4 if found["bbox_mode"] in _MODES else 5):
+        raise ValueError(
+            f"{where}: 'bbox' must be the numbers of a box in {found['bbox_mode'].name}, "
+            f"got {shown(found['bbox'])}"
+        )
+    found["bbox"] = box
     return found
 
 
@@ -145,13 +150,11 @@ def _is_usable(
     number: int,
     report: BoxReport,
 ) -> bool:
-    box, mode = annotation["bbox"], annotation["bbox_mode"]
-    if mode not in _MODES and isinstance(box, list) and len(box) == 5:
+    mode = annotation["bbox_mode"]
+    if mode not in _MODES:
         return True  # rotated boxes are judged where they are used
-    corners = None
-    if isinstance(box, list) and len(box) == 4:
-        x, y, a, b = box
-        corners = (x, y, a, b) if mode == BoxMode.XYXY_ABS else (x, y, x + a, y + b)
+    x, y, a, b = annotation["bbox"]
+    corners = (x, y, a, b) if mode == BoxMode.XYXY_ABS else (x, y, x + a, y + b)
     text = f"{shown(written['bbox'])} ({mode.name})"
     from_sizes = mode == BoxMode.XYWH_ABS
     return report.usable_corners(corners, record, number, text, from_sizes=from_sizes)

@@ -32,7 +32,7 @@ def json_path(name: str, metadata: Any, output_dir: str | None, allow_cached: bo
             )
         output_dir = os.path.dirname(path)
     path = os.path.join(output_dir, f"{name}_coco_format.json".replace(os.sep, "_"))
-    logger.info(f"{name!r} has no COCO JSON; converting it to {path}")
+    logger.debug("%r has no COCO JSON; converting it to %s", name, path)
     convert_to_coco_json(name, path, allow_cached=allow_cached)
     # by the name that marks it, the next evaluator knows that the records are what counts
     metadata.__dict__["json_file"] = metadata.__dict__[_CONVERTED] = path

@@ -59,7 +59,7 @@ def test_override(key: str, text: str, expected: object) -> None:
     ("opts", "match"),
     [
         (["SOLVER.BASE_LR", "fast"], r"SOLVER.BASE_LR must be a float such as 0.001, got .*'fast'"),
-        (["SOLVER.MAX_ITER", "9e4"], r"SOLVER.MAX_ITER must be a int .*write 90000"),
+        (["SOLVER.MAX_ITER", "9e4"], r"SOLVER.MAX_ITER must be an int .*write 90000"),
         (["SOLVER.MAX_ITER", "True"], "got the bool True"),
         (["MODEL.MASK_ON", "1"], "write True or False"),
         (["INPUT.MIN_SIZE_TRAIN", "800"], r"write \(800,\)"),

@@ -97,7 +97,7 @@ def test_keys_without_effect_are_named(tmp_path: Path) -> None:
         ({"MODEL__RPN_ONLY": False}, "set RPN_ONLY: True"),
         ({"MODEL__META_ARCHITECTURE": "RetinaNet"}, "META_ARCHITECTURE 'RetinaNet'"),
         ({"MODEL__ATSS__NUM_CLASSES": 1}, "counts the background"),
-        ({"MODEL__ATSS__TOPK": "nine"}, r":\d+: MODEL.ATSS.TOPK must be a int"),
+        ({"MODEL__ATSS__TOPK": "nine"}, r":\d+: MODEL.ATSS.TOPK must be an int"),
         ({"MODEL__RESNETS__STEM_FUNC": "StemWithGN"}, "another norm"),
         ({"MODEL__RESNETS__TRANS_FUNC": "Odd"}, "TRANS_FUNC 'Odd': not built"),
         ({"MODEL__GROUP_NORM__EPSILON": 1e-3}, "EPSILON 0.001: only 1e-05"),

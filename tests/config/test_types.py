@@ -56,8 +56,8 @@ def test_what_has_one_meaning(key, value, meant):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("SOLVER.MAX_ITER", 2.5, "SOLVER.MAX_ITER must be a int such as 40000, got the float 2.5"),
-        ("SOLVER.MAX_ITER", "many", "SOLVER.MAX_ITER must be a int"),
+        ("SOLVER.MAX_ITER", 2.5, "SOLVER.MAX_ITER must be an int such as 40000, got the float 2.5"),
+        ("SOLVER.MAX_ITER", "many", "SOLVER.MAX_ITER must be an int"),
         ("SOLVER.BASE_LR", "fast", "SOLVER.BASE_LR must be a float such as 0.001"),
         ("SOLVER.BASE_LR", (0.1,), "SOLVER.BASE_LR must be a float .*got the tuple"),
         ("SOLVER.STEPS", "soon", "SOLVER.STEPS must be a tuple"),
