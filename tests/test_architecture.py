@@ -34,6 +34,7 @@ ORDER = [
     "results",  # the page that a training ends with
     "engine",
     "inspection",
+    "explain",  # follows single boxes through the traces of inspection
     "bench",
     "cli",
     "__main__",

@@ -139,6 +139,7 @@ SYMBOLS: dict[str, tuple[str, str]] = {
     "T": ("image", "proposals that are matched, objects among them"),
     "S": ("image", "sampled proposals"),
     "E": ("image", "candidates for detection"),
+    "J": ("event", "proposals that the last stage classified"),
     "G": ("image", "detections before scaling"),
     "B": ("event", "boxes"),
     "q": ("event", "candidates of an object (ATSS)"),

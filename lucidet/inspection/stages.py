@@ -305,6 +305,11 @@ STAGES: dict[str, Stage] = {
             "scores": Field("0..1", "E", "float"),
             "classes": Field("0..K-1", "E", "int"),
             "keep": Field("indices of those that stay, highest score first", "G", "int"),
+            "rows": Field("the proposal that each candidate comes from", "E", "int", True),
+            "all_boxes": Field(
+                "of each proposal and class, before any threshold", "J 4*k", "float", True
+            ),
+            "all_scores": Field("of each proposal, background last", "J K+1", "float", True),
         },
         "final_nms",
     ),

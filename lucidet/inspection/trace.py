@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -104,6 +104,7 @@ def watch(
     trace: Trace | None = None,
     *,
     until: str | None = None,
+    only: Collection[str] | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Iterator[Trace]:
     """Record every probe inside the ``with`` block.
@@ -111,12 +112,15 @@ def watch(
     Args:
         trace: to append to; default: a new one.
         until: a name or pattern such as ``rpn.assign``: the block ends there, as if done.
+        only: names of the probes that are recorded; default: all.
         on_event: called with each event when it has been recorded.
     """
     trace = trace if trace is not None else Trace()
     reached = Reached()
 
     def watcher(name: str, values: dict[str, Any]) -> None:
+        if only is not None and name not in only:
+            return
         event = trace.add(name, values)
         if on_event is not None:
             on_event(event)

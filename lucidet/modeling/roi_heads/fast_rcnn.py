@@ -94,11 +94,15 @@ def fast_rcnn_inference(
     batch = PaddedInstances(image_shapes, found, count)
 
     def before_and_after(image: int) -> dict[str, Any]:
-        own = valid[image]
-        shown = {"boxes": candidates, "scores": candidate_scores, "classes": classes}
+        own, all_rows = valid[image], slice(int(lengths[image]))
+        shown = {"boxes": candidates, "scores": candidate_scores, "classes": classes, "rows": rows}
         rank = own.cumsum(0) - 1  # of each candidate among the valid ones
-        kept = rank[keep[image, : batch.lengths[image]]]
-        return {**{name: values[image, own] for name, values in shown.items()}, "keep": kept}
+        return {
+            **{name: values[image, own] for name, values in shown.items()},
+            "keep": rank[keep[image, : batch.lengths[image]]],
+            "all_boxes": all_boxes[image, all_rows].flatten(1),
+            "all_scores": all_scores[image, all_rows],
+        }
 
     probe_images("detections.nms", len(boxes), before_and_after)
     return batch.split(), RowsOfImages(rows.gather(1, keep), batch)

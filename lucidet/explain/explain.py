@@ -1,0 +1,241 @@
+"""One image explained: the fate of each ground-truth box, the origin of each detection."""
+
+# M ground-truth boxes, D detections
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lucidet.explain.anchors import Coverage
+from lucidet.explain.chain import chain_of
+from lucidet.explain.fates import Fate
+from lucidet.explain.frames import overlaps, short
+from lucidet.explain.matching import GroundTruth, Match
+from lucidet.explain.model_facts import num_classes_of
+from lucidet.explain.origins import origin_of, verdicts
+from lucidet.explain.recompute import Kept, detections_at, fates_from, outcome_at, own_labels
+from lucidet.explain.record import DetectionRecord, Explanation, ObjectRecord
+from lucidet.explain.sentences import fate_text, verdict_text
+from lucidet.explain.view import WATCHED, View
+from lucidet.inspection.trace import Trace, watch
+
+__all__ = ["explain_image", "explain_trace"]
+
+
+def explain_image(
+    model: nn.Module,
+    entry: dict[str, Any],
+    truth: GroundTruth,
+    *,
+    classes: Sequence[str] = (),
+    match_iou: float = 0.5,
+    details: bool = True,
+) -> Explanation:
+    """Run a detector on one image and explain what it did.
+
+    Args:
+        model: in eval mode.
+        entry: `image` (C, H, W), and `height`, `width` of the file, as a mapper gives it.
+        truth: the image's annotations, in pixels of the file.
+        classes: names of the dataset's classes.
+        match_iou: from which a detection counts for a ground-truth box.
+        details: chains and origins too; without them the fates alone, for a whole dataset.
+
+    Raises:
+        ValueError: a detector that can't be explained; see :func:`explain_trace`.
+    """
+    if model.training:
+        raise ValueError("explain needs a model in test mode: call model.eval() first")
+    with torch.no_grad(), watch(only=WATCHED) as trace:
+        model([entry])
+    return explain_trace(
+        model, trace, entry, truth, classes=classes, match_iou=match_iou, details=details
+    )
+
+
+@torch.no_grad()
+def explain_trace(
+    model: nn.Module,
+    trace: Trace,
+    entry: dict[str, Any],
+    truth: GroundTruth,
+    *,
+    classes: Sequence[str] = (),
+    match_iou: float = 0.5,
+    details: bool = True,
+) -> Explanation:
+    """Explain a run that was watched; see :func:`explain_image`.
+
+    Args:
+        trace: of one image, with the events of `WATCHED`.
+        entry: of which `height`, `width`, `file_name` and `image_id` are used.
+
+    Raises:
+        ValueError: the detector is not one that can be explained, or replaces what the explanation
+            follows (another post-processing).
+    """
+    resized = trace["input.batch"]["image_sizes"][0]
+    size = int(entry.get("height", resized[0])), int(entry.get("width", resized[1]))
+    view = View(model, trace, size, match_iou)
+    record = _record(view, entry, classes)
+    kept = _checked(record, view)
+    record.objects = _objects(truth, record)
+    covers = view.coverage(view.frame.to_resized(torch.from_numpy(truth.boxes).float()))
+    for found, facts in zip(record.objects, _facts(view, record, truth, covers), strict=True):
+        found.facts = facts
+    outcome, match = outcome_at(record, view.settings, kept)
+    _fill_detections(record, kept, match, truth)
+    fates = fates_from(record, view.settings, outcome)
+    for found, fate in zip(record.objects, fates, strict=True):
+        _set_fate(found, fate, record, match)
+    if details:
+        for found, fate, cover in zip(record.objects, fates, covers, strict=True):
+            found.chain = chain_of(found, fate, view, record, cover)
+        for detection in record.detections:
+            detection.origin = origin_of(detection, view, record)
+    return record
+
+
+def _record(view: View, entry: dict[str, Any], classes: Sequence[str]) -> Explanation:
+    """Return the record of an image, still without boxes that are explained."""
+    height, width = view.frame.resized
+    class_map = getattr(view.model, "class_map", None)
+    proposals = None
+    levels = view.levels_of_rows()
+    if view.proposals is not None:
+        proposals = {"box": short(view.proposals)}
+        if view.rpn is not None:
+            proposals |= {"logit": short(view.rpn.proposal_logits), "level": levels.tolist()}  # type: ignore[union-attr]
+    return Explanation(
+        image={
+            "file_name": str(entry.get("file_name", "")),
+            "image_id": entry.get("image_id"),
+            "width": view.frame.file[1],
+            "height": view.frame.file[0],
+            "resized": [width, height],
+        },
+        architecture=type(view.model).__name__,
+        two_stage=view.two_stage,
+        levels=view.levels,
+        classes=list(classes),
+        num_classes=num_classes_of(view.model),
+        class_map=[] if class_map is None else class_map.tolist(),
+        settings=view.settings,
+        exact={"score_thresh": view.pool.floor, "topk": view.settings.topk},
+        candidates=view.pool.as_record(levels),
+        proposals=proposals,
+    )
+
+
+def _checked(record: Explanation, view: View) -> Kept:
+    """Return the detections that follow from the candidates: those that the detector returned."""
+    kept = detections_at(record, view.settings)
+    boxes, _, classes = view.final()
+    same = len(boxes) == len(kept.boxes) and torch.equal(classes, kept.labels)
+    if not same or not torch.allclose(boxes, kept.boxes, atol=1e-2):
+        raise ValueError(
+            f"the {len(kept.boxes)} detections that follow from the scores are not the "
+            f"{len(boxes)} that {type(view.model).__name__} returned: a subclass replaces its "
+            "post-processing, which can't be explained"
+        )
+    return kept
+
+
+def _objects(truth: GroundTruth, record: Explanation) -> list[ObjectRecord]:
+    boxes = torch.from_numpy(truth.boxes).float()
+    others = overlaps(boxes, boxes).fill_diagonal_(0.0)
+    others[:, torch.from_numpy(truth.crowd)] = 0.0
+    crowding = others.amax(dim=1) if len(truth) else others.new_zeros(0)
+    return [
+        ObjectRecord(
+            index=i,
+            box=[float(v) for v in truth.boxes[i]],
+            label=int(truth.labels[i]),
+            name=record.class_name(int(truth.labels[i])),
+            size=truth.size(i),
+            crowding=round(float(crowding[i]), 4),
+            crowd=bool(truth.crowd[i]),
+        )
+        for i in range(len(truth))
+    ]
+
+
+def _facts(
+    view: View, record: Explanation, truth: GroundTruth, covers: list[Coverage | None]
+) -> list[dict[str, Any]]:
+    """Return what the fate of each ground-truth box follows from; see `lucidet.explain.fates`."""
+    boxes = torch.from_numpy(truth.boxes).float()  # (M, 4)
+    resized = view.frame.to_resized(boxes)
+    iou = view.settings.match_iou
+    facts = []
+    for i, cover in enumerate(covers):
+        own = own_labels(int(truth.labels[i]), record.class_map)
+        label = own[0] if own and own[0] < record.num_classes else None
+        rows = view.pool.rows_on(boxes[i], label, view.frame, iou)
+        proposal = _proposal(view, resized[i], iou)
+        before = None
+        if view.rpn is not None and proposal is None and not rows:
+            before = view.rpn.lost_before(resized[i], iou)
+        facts.append(
+            {
+                "positives": 0 if cover is None else cover.positives,
+                "best_anchor_iou": None if cover is None else round(cover.best_iou, 4),
+                "best_anchor": None if cover is None else cover.best,
+                "rows": [row.as_list() for row in rows],
+                "proposal": proposal,
+                "before": before,
+                "best_iou": _best_iou(view, boxes[i], label),
+            }
+        )
+    return facts
+
+
+def _proposal(view: View, truth: Tensor, iou: float) -> dict[str, Any] | None:
+    """Return the proposals that fit: the lowest rank, the best IoU, and its row."""
+    if view.proposals is None or not len(view.proposals):
+        return None
+    fit = view.proposal_overlaps(truth)
+    fitting = (fit >= iou).nonzero()[:, 0]
+    if not len(fitting):
+        return None
+    best = int(fit.argmax())
+    return {"rank": int(fitting[0]), "iou": round(float(fit[best]), 4), "row": best}
+
+
+def _best_iou(view: View, truth: Tensor, label: int | None) -> float:
+    """Return the highest IoU of any predicted box with a ground-truth box."""
+    boxes = view.pool.of_class(label or 0)
+    if not len(boxes):
+        return 0.0
+    return round(float(overlaps(view.frame.to_file(boxes), truth[None]).max()), 4)
+
+
+def _fill_detections(record: Explanation, kept: Kept, match: Match, truth: GroundTruth) -> None:
+    found = verdicts(truth, kept.boxes, kept.labels, match, record.settings.match_iou)
+    for d, (verdict, partner, iou) in enumerate(found):
+        label = int(kept.labels[d])
+        detection = DetectionRecord(
+            index=d,
+            box=[round(float(v), 3) for v in kept.boxes[d]],
+            score=round(float(kept.scores[d]), 6),
+            label=label,
+            name=record.class_name(label),
+            verdict=verdict,
+            object=partner,
+            iou=round(iou, 4),
+            candidate=kept.candidate[d],
+        )
+        detection.text = verdict_text(detection, record)
+        record.detections.append(detection)
+
+
+def _set_fate(found: ObjectRecord, fate: Fate, record: Explanation, match: Match) -> None:
+    found.fate = fate.kind
+    found.by = fate.by
+    partner = int(match.detection[found.index])
+    found.detection = partner if partner >= 0 else None
+    found.text = fate_text(found, fate, record)
