@@ -24,6 +24,7 @@ ORDER = [
     "layers",  # tensors in, tensors out
     "structures",  # boxes and instances; rotated boxes need their IoU from layers
     "utils",  # the visualizer draws structures
+    "pages",  # blocks, charts, style sheet and script of HTML pages
     "modeling",
     "data",
     "solver",

@@ -33,7 +33,7 @@ def _record(trace: Trace, event: Event) -> Found:
         if count is not None and not 0 <= label < count:
             yield (
                 "label-out-of-range",
-                f"object {i}: class {label}, but the model has classes 0..{count - 1}",
+                f"ground-truth box {i}: class {label}, but the model has classes 0..{count - 1}",
             )
     yield from _degenerate(boxes)
 
@@ -43,7 +43,8 @@ def _degenerate(boxes: Tensor) -> Found:
         if not (x2 > x1 and y2 > y1):
             yield (
                 "degenerate-box",
-                f"object {i}: [{x1:g}, {y1:g}, {x2:g}, {y2:g}] is {x2 - x1:g} x {y2 - y1:g} pixels",
+                f"ground-truth box {i}: [{x1:g}, {y1:g}, {x2:g}, {y2:g}] is "
+                f"{x2 - x1:g} x {y2 - y1:g} pixels",
             )
 
 
@@ -57,8 +58,8 @@ def _transform(trace: Trace, event: Event) -> Found:
         if not cropped and (x1 < -1 or y1 < -1 or x2 > width + 1 or y2 > height + 1):
             yield (
                 "box-outside-image",
-                f"after {event['transform']}, object {i}: [{x1:.1f}, {y1:.1f}, {x2:.1f}, {y2:.1f}] "
-                f"in an image of {width} x {height}",
+                f"after {event['transform']}, ground-truth box {i}: "
+                f"[{x1:.1f}, {y1:.1f}, {x2:.1f}, {y2:.1f}] in an image of {width} x {height}",
             )
     yield from _degenerate(boxes)
 
@@ -111,17 +112,21 @@ def _assignment(trace: Trace, event: Event) -> Found:
     counts = torch.bincount(matched[labels == 1], minlength=len(objects))
     for i, (count, iou) in enumerate(zip(counts.tolist(), best.tolist(), strict=True)):
         if iou == 0:
-            yield "object-without-anchor", f"object {i}, {_size(objects[i])}: highest IoU 0"
+            yield (
+                "object-without-anchor",
+                f"ground-truth box {i}, {_size(objects[i])}: highest IoU 0",
+            )
         if count == 0:
             yield (
                 "object-without-positive",
-                f"object {i}, {_size(objects[i])}: no positive anchor; highest IoU {iou:.3f}",
+                f"ground-truth box {i}, {_size(objects[i])}: no positive anchor; "
+                f"highest IoU {iou:.3f}",
             )
     classes, count = event.get("gt_classes"), _limit(trace, "num_classes")
     if classes is not None and count is not None:
         for i, label in enumerate(classes.tolist()):
             if not 0 <= label < count:
-                yield "label-out-of-range", f"object {i}: class {label} of 0..{count - 1}"
+                yield "label-out-of-range", f"ground-truth box {i}: class {label} of 0..{count - 1}"
 
 
 def _size(box: Tensor) -> str:

@@ -16,19 +16,19 @@ __all__ = ["CHECKS", "Finding", "run_checks"]
 #: name -> (what it means, what to try)
 CHECKS: dict[str, tuple[str, str]] = {
     "object-without-positive": (
-        "No anchor has to find this object: it adds nothing to the losses, and is taught as "
-        "background.",
+        "No anchor is matched to this ground-truth box: it adds nothing to the losses, and its "
+        "anchors are taught as background.",
         "Look at its best IoU per level. Add anchor sizes or ratios near its shape, lower the "
         "positive threshold, or train on larger images.",
     ),
     "object-without-anchor": (
-        "No anchor overlaps this object at all: it is outside of every grid or tiny beyond reach.",
+        "No anchor overlaps this ground-truth box: it is outside of every grid, or tiny.",
         "Check the box itself and the image's size; then MODEL.ANCHOR_GENERATOR.SIZES and strides.",
     ),
     "label-out-of-range": (
         "A class is none of 0..K-1: a wrong NUM_CLASSES, category ids that were not made "
         "contiguous, or background counted as a class.",
-        "Set NUM_CLASSES of the head to the data set's classes; register the data set so that ids "
+        "Set NUM_CLASSES of the head to the dataset's classes; register the dataset so that ids "
         "are mapped to 0..K-1.",
     ),
     "box-outside-image": (
@@ -40,12 +40,12 @@ CHECKS: dict[str, tuple[str, str]] = {
     "degenerate-box": (
         "A box has no width or height: it overlaps nothing, and a logarithm of its size is "
         "infinite.",
-        "Correct or drop the annotation; the log of the data set names them all.",
+        "Correct or drop the annotation; the log of the dataset names them all.",
     ),
     "image-statistics": (
-        "The normalised image is far from what the backbone was trained on: blue and red "
+        "The normalized image is far from what the backbone was trained on: blue and red "
         "exchanged, or 0..1 mixed with 0..255.",
-        "Bring INPUT.FORMAT, MODEL.PIXEL_MEAN and MODEL.PIXEL_STD to what the weights were "
+        "Set INPUT.FORMAT, MODEL.PIXEL_MEAN and MODEL.PIXEL_STD to what the weights were "
         "trained with: detectron2's are BGR, 0..255; torchvision's RGB.",
     ),
     "not-finite": (
@@ -55,7 +55,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     ),
     "zero-normalizer": (
         "A loss term is divided by zero and becomes NaN or infinite.",
-        "A normaliser counts anchors or proposals: check the sampling sizes, and clamp it to 1.",
+        "A normalizer counts anchors or proposals: check the sampling sizes, and clamp it to 1.",
     ),
     "parameter-without-gradient": (
         "Parameters that should learn get no gradient, or exactly zero.",

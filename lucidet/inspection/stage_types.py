@@ -61,10 +61,10 @@ CHAPTERS: dict[str, Chapter] = {
     ),
     "model": Chapter(
         "Model",
-        "The modules as a tree: what each puts out, what it holds, what it costs.",
+        "The modules as a tree: what each returns, what it holds, what it costs.",
     ),
     "input": Chapter(
-        "Image and objects",
+        "Image and ground truth",
         "The file is read, augmented together with its boxes, then normalised and padded to a "
         "batch.",
     ),
@@ -75,13 +75,13 @@ CHAPTERS: dict[str, Chapter] = {
     ),
     "anchors": Chapter(
         "Anchors",
-        "Every cell of every map gets boxes of fixed shapes (or one location); predictions are "
+        "Every location of every map gets boxes of fixed shapes (or is a point); predictions are "
         "relative to them.",
     ),
     "assign": Chapter(
         "Assignment and sampling",
-        "Before anything is learnt, every anchor is told which object it has to find, or that it "
-        "is background, or that it takes no part.",
+        "Before anything is learned, every anchor is matched to a ground-truth box, or is "
+        "background, or is ignored in the loss.",
         ("train",),
     ),
     "head": Chapter(
@@ -96,17 +96,17 @@ CHAPTERS: dict[str, Chapter] = {
     "roi": Chapter(
         "Regions of interest",
         "Each proposal takes its features from one level of the pyramid; at training it is first "
-        "matched with an object and sampled.",
+        "matched to a ground-truth box and sampled.",
     ),
     "loss": Chapter(
         "Losses and gradients",
-        "Each term is a sum divided by a normaliser and multiplied by a weight; its gradient is "
-        "what the optimiser sees.",
+        "Each term is a sum divided by a normalizer and multiplied by a weight; its gradient is "
+        "what the optimizer sees.",
         ("train",),
     ),
     "detections": Chapter(
         "Detections",
-        "What is left after the last suppression, scaled to the original image.",
+        "What is left after the final NMS, scaled to the original image.",
         ("eval",),
     ),
 }
@@ -121,29 +121,29 @@ SYMBOLS: dict[str, tuple[str, str]] = {
     "L": ("batch", "levels with anchors"),
     "R": ("batch", "anchors in all, of all levels"),
     "R_l": ("batch", "anchors of level l"),
-    "A_l": ("batch", "anchors of a cell of level l"),
+    "A_l": ("batch", "anchors of a location of level l"),
     "K": ("batch", "classes without background"),
     "F": ("batch", "feature maps of the backbone"),
     "C_f": ("batch", "channels of feature map f"),
     "h_f": ("batch", "rows of feature map f"),
     "w_f": ("batch", "columns of feature map f"),
     "Q": ("batch", "regions of interest of the batch"),
-    "D": ("batch", "channels that ROIAlign gives"),
-    "S_h": ("batch", "rows that ROIAlign gives"),
-    "S_w": ("batch", "columns that ROIAlign gives"),
+    "D": ("batch", "channels that ROIAlign returns"),
+    "S_h": ("batch", "rows that ROIAlign returns"),
+    "S_w": ("batch", "columns that ROIAlign returns"),
     "k": ("batch", "boxes that the ROI head predicts for a region: K, or 1 for all classes"),
-    "M": ("image", "objects of the image"),
+    "M": ("image", "ground-truth boxes of the image"),
     "n": ("image", "candidates of the RPN after top-k"),
-    "u": ("image", "of these, those with area left after clipping"),
+    "u": ("image", "of these, those with area after clipping"),
     "P": ("image", "proposals of the image"),
-    "T": ("image", "proposals that are matched, objects among them"),
+    "T": ("image", "proposals that are matched, ground-truth boxes among them"),
     "S": ("image", "sampled proposals"),
     "E": ("image", "candidates for detection"),
     "J": ("event", "proposals that the last stage classified"),
     "G": ("image", "detections before scaling"),
     "B": ("event", "boxes"),
-    "q": ("event", "candidates of an object (ATSS)"),
-    "m": ("event", "objects"),
+    "q": ("event", "candidates of a ground-truth box (ATSS)"),
+    "m": ("event", "ground-truth boxes"),
     "h": ("event", "rows of the image, pixels"),
     "w": ("event", "columns of the image, pixels"),
     "i": ("event", "detections of the image"),

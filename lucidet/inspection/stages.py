@@ -13,9 +13,9 @@ from lucidet.inspection.stage_types import CHAPTERS, SYMBOLS, Chapter, Field, St
 __all__ = ["CHAPTERS", "STAGES", "SYMBOLS", "Chapter", "Field", "Stage", "chapter_of"]
 
 _IMAGE = Field("number of the image in the batch", "", "int")
-_MATCHED = "of each anchor, the object it has to find; valid only where labels == 1"
-_LABELS = "1 finds an object, 0 is background, -1 takes no part"
-_QUALITY = "how well it fits its object (highest IoU)"
+_MATCHED = "of each anchor, its ground-truth box; valid only where labels == 1"
+_LABELS = "1 positive, 0 background, -1 ignored in the loss"
+_QUALITY = "highest IoU with a ground-truth box"
 _BOXES = "XYXY, pixels of the resized image"
 
 STAGES: dict[str, Stage] = {
@@ -42,7 +42,7 @@ STAGES: dict[str, Stage] = {
         "As read",
         "The file decoded, turned upright, channels in the order of INPUT.FORMAT.",
         {
-            "record": Field("the data set's record, with its annotations", None, "any"),
+            "record": Field("the dataset's record, with its annotations", None, "any"),
             "image": Field("0..255, channels in the order of INPUT.FORMAT", "h w c", "int"),
         },
         "read",
@@ -52,7 +52,7 @@ STAGES: dict[str, Stage] = {
         "After a transform",
         "One augmentation moved the image and its boxes together.",
         {
-            "transform": Field("what was drawn", None, "text"),
+            "transform": Field("with its parameters", None, "text"),
             "image": Field("0..255", "h w c", "int"),
             "boxes": Field("XYXY, pixels of this image, not clipped yet", "B 4", "float", True),
         },
@@ -60,10 +60,10 @@ STAGES: dict[str, Stage] = {
     ),
     "input.batch": Stage(
         "input",
-        "Normalised and padded",
+        "Normalized and padded",
         "(image - PIXEL_MEAN) / PIXEL_STD; zeros to the right and below up to a common size.",
         {
-            "images": Field("normalised", "N c H W", "float"),
+            "images": Field("normalized", "N c H W", "float"),
             "image_sizes": Field("height, width of each image without padding", None, "any"),
         },
         "batch",
@@ -79,10 +79,10 @@ STAGES: dict[str, Stage] = {
     "anchors.grid": Stage(
         "anchors",
         "The grid",
-        "The shapes of one cell, repeated at every cell: some reach outside of the image.",
+        "The shapes of one location, repeated at every location: some reach outside of the image.",
         {
             "anchors": Field("XYXY, pixels of the padded batch", "[L] R_l 4", "float"),
-            "strides": Field("pixels between cells, a number a level", None, "any"),
+            "strides": Field("pixels between locations, a number a level", None, "any"),
             "cell_anchors": Field("shapes around the origin", "[L] A_l 4", "float"),
         },
         "anchors",
@@ -90,22 +90,23 @@ STAGES: dict[str, Stage] = {
     "assign.atss": Stage(
         "assign",
         "ATSS: candidates and thresholds",
-        "Of every level the anchors nearest to an object's centre are candidates; those with an "
-        "IoU of at least mean + deviation, and their centre inside, are positive.",
+        "Of every level the anchors nearest to the center of a ground-truth box are candidates; "
+        "those with an IoU of at least mean + standard deviation, and their center inside, are "
+        "positive.",
         {
             "image": _IMAGE,
             "candidates": Field("indices of anchors", "m q", "int"),
-            "ious": Field("0..1, with their object", "m q", "float"),
-            "thresholds": Field("mean + deviation of an object's IoUs", "m", "float"),
-            "positive": Field("reaches the threshold, centre inside", "m q", "bool"),
+            "ious": Field("0..1, with their ground-truth box", "m q", "float"),
+            "thresholds": Field("mean + standard deviation of the IoUs", "m", "float"),
+            "positive": Field("reaches the threshold, center inside", "m q", "bool"),
         },
         "atss",
     ),
     "rpn.assign": Stage(
         "assign",
-        "RPN: who finds what",
-        "An anchor is positive if its IoU with an object is high, or the object's highest; "
-        "background if it is low with all; between them it is ignored.",
+        "RPN: assignment",
+        "An anchor is positive if its IoU with a ground-truth box is high, or the highest of that "
+        "box (a low-quality match); background if it is low with all; between them it is ignored.",
         {
             "image": _IMAGE,
             "matched_idxs": Field(_MATCHED, "R", "int"),
@@ -119,14 +120,15 @@ STAGES: dict[str, Stage] = {
     "rpn.sample": Stage(
         "assign",
         "RPN: sampled anchors",
-        "Positives are few and negatives many: a fixed number is drawn, at most half positive.",
-        {"image": _IMAGE, "labels": Field("as above; -1: not drawn", "R", "int")},
+        "Positives are few and negatives many: a fixed number is sampled at random, at most half "
+        "of it positive.",
+        {"image": _IMAGE, "labels": Field("as above; -1: not sampled", "R", "int")},
         "sample",
     ),
     "dense.assign": Stage(
         "assign",
-        "Who finds what",
-        "Every anchor takes part in the losses, except those ignored: nothing is sampled.",
+        "Assignment",
+        "All anchors are in the losses, except those ignored: nothing is sampled.",
         {
             "image": _IMAGE,
             "matched_idxs": Field(_MATCHED, "R", "int"),
@@ -175,7 +177,7 @@ STAGES: dict[str, Stage] = {
     "rpn.candidates": Stage(
         "proposals",
         "After clipping, before NMS",
-        "Cut off at the image's border; boxes without area are gone.",
+        "Clipped to the image; boxes without area are dropped.",
         {
             "image": _IMAGE,
             "boxes": Field(_BOXES, "u 4", "float"),
@@ -187,7 +189,7 @@ STAGES: dict[str, Stage] = {
     "rpn.proposals": Stage(
         "proposals",
         "After NMS: proposals",
-        "Of boxes that overlap, the best stays (within a level); then the best of all levels.",
+        "Of boxes that overlap, the best is kept (within a level); then the best of all levels.",
         {
             "image": _IMAGE,
             "boxes": Field(_BOXES, "P 4", "float"),
@@ -211,9 +213,9 @@ STAGES: dict[str, Stage] = {
     ),
     "roi.assign": Stage(
         "roi",
-        "Proposals meet objects",
-        "A proposal with IoU 0.5 or more takes the object's class; the others are background. The "
-        "objects themselves are among the proposals.",
+        "Proposals: assignment",
+        "A proposal with IoU 0.5 or more takes the class of its ground-truth box; the others are "
+        "background. The ground-truth boxes themselves are among the proposals.",
         {
             "image": _IMAGE,
             "matched_idxs": Field(_MATCHED, "T", "int"),
@@ -233,7 +235,7 @@ STAGES: dict[str, Stage] = {
             "image": _IMAGE,
             "indices": Field("into the proposals", "S", "int"),
             "classes": Field("0..K-1, K: background", "S", "int"),
-            "foreground": Field("has an object", "S", "bool"),
+            "foreground": Field("matched to a ground-truth box", "S", "bool"),
         },
         "roi_sample",
     ),
@@ -268,7 +270,7 @@ STAGES: dict[str, Stage] = {
     "loss.term": Stage(
         "loss",
         "Loss terms",
-        "value = sum / normaliser x weight.",
+        "value = sum / normalizer x weight.",
         {
             "name": Field("key in the losses", None, "text"),
             "sum": Field("over anchors or proposals", "", "float"),
@@ -287,7 +289,7 @@ STAGES: dict[str, Stage] = {
     ),
     "loss.optimizer": Stage(
         "loss",
-        "Optimiser",
+        "Optimizer",
         "Parameters that share a learning rate and a weight decay form a group.",
         {
             "name": Field("class", None, "text"),
@@ -297,14 +299,14 @@ STAGES: dict[str, Stage] = {
     ),
     "detections.nms": Stage(
         "detections",
-        "Last suppression",
-        "Within a class the best box stays, others that overlap it go.",
+        "Final NMS",
+        "Within a class the best box is kept, others that overlap it are suppressed.",
         {
             "image": _IMAGE,
             "boxes": Field(_BOXES, "E 4", "float"),
             "scores": Field("0..1", "E", "float"),
             "classes": Field("0..K-1", "E", "int"),
-            "keep": Field("indices of those that stay, highest score first", "G", "int"),
+            "keep": Field("indices of the kept, highest score first", "G", "int"),
             "rows": Field("the proposal that each candidate comes from", "E", "int", True),
             "all_boxes": Field(
                 "of each proposal and class, before any threshold", "J 4*k", "float", True
@@ -316,7 +318,7 @@ STAGES: dict[str, Stage] = {
     "detections.final": Stage(
         "detections",
         "On the original image",
-        "Scaled to the size of the file, beside the objects that people marked.",
+        "Scaled to the size of the file, beside the annotations.",
         {
             "image": _IMAGE,
             "boxes": Field("XYXY, pixels of the original image", "i 4", "float"),

@@ -8,13 +8,17 @@ import numpy as np
 from PIL import Image
 
 from lucidet.data.detection_utils import read_image
+from lucidet.pages.colors import VERDICT_COLORS
 from lucidet.results.judged import ImageVerdict
 from lucidet.utils.visualizer import Visualizer
 
 __all__ = ["COLORS", "best_and_worst", "draw_verdict"]
 
-#: color-blind safe (Okabe and Ito): bluish green, vermilion, blue
-COLORS = {"right": "#009E73", "wrong": "#D55E00", "missed": "#0072B2"}
+COLORS = {
+    "right": VERDICT_COLORS["found"],
+    "wrong": VERDICT_COLORS["wrong"],
+    "missed": VERDICT_COLORS["missed"],
+}
 #: longer side of a picture on the page, pixels; small images are enlarged, so that labels fit
 _LONGEST = 720
 _MOST_ENLARGED = 4.0

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
+from lucidet.pages.document import page_environment
 from lucidet.results.figures import confusion_figure, metric_figure, precision_recall_figure
 from lucidet.results.files import results_file_of, safe_name
 from lucidet.results.gallery import COLORS, best_and_worst, draw_verdict
@@ -59,11 +59,14 @@ def write_results(output_dir: str | Path, datasets: Sequence[str], title: str = 
         judged = judge_dataset(name, results_file_of(folder, datasets, name))
         if judged is not None:
             sections += _sections_of(judged, pictures)
-    environment = Environment(loader=PackageLoader("lucidet.results"), autoescape=True)
-    html = environment.get_template("results.html").render(
-        title=title or folder.resolve().name,
-        sections=[s for s in sections if s.pictures or s.rows],
-        colors=COLORS,
+    html = (
+        page_environment("lucidet.results")
+        .get_template("results.html")
+        .render(
+            title=title or folder.resolve().name,
+            sections=[s for s in sections if s.pictures or s.rows],
+            colors=COLORS,
+        )
     )
     page = folder / "results.html"
     page.write_text(html, encoding="utf-8")

@@ -38,7 +38,7 @@ def test_object_without_positive(look):
     model.anchor_matcher.allow_low_quality_matches = False
     trace = look(RETINANET, overrides=strict, model=model)
     assert ("object-without-positive", "dense.assign") in found(trace)
-    assert "object 0, 50 x 60 pixels: no positive anchor" in message(
+    assert "ground-truth box 0, 50 x 60 pixels: no positive anchor" in message(
         trace, "object-without-positive"
     )
 
@@ -53,7 +53,7 @@ def test_object_without_anchor(look):
 def test_label_out_of_range(look):
     trace = look(classes=[0, 3])
     assert ("label-out-of-range", "input.read") in found(trace)
-    assert "object 1: class 3, but the model has classes 0..2" in message(
+    assert "ground-truth box 1: class 3, but the model has classes 0..2" in message(
         trace, "label-out-of-range"
     )
     assert "gt_classes" in trace.context["error"]  # the model refuses it; the trace says so

@@ -6,11 +6,14 @@ import json
 import re
 
 import pytest
+import torch
 
 from lucidet.cli.main import main
 from lucidet.inspection.page.report import PANELS, render, write_report
 from lucidet.inspection.stages import CHAPTERS, STAGES
 from lucidet.inspection.trace import Trace, watch
+from lucidet.pages.blocks import box_layer
+from lucidet.pages.charts import bar_chart, histogram, line_chart
 from lucidet.utils.probe import probe
 from tests.browser import browser
 from tests.modeling.tiny import ATSS, C4, FCOS, FPN, RETINANET
@@ -33,14 +36,54 @@ def test_the_page_has_all_eleven_chapters(look, name, training):
     assert trace.context["error"] == ""
     page = render(trace)
     data = content(page)
-    assert list(dict.fromkeys(step["chapter"] for step in data["steps"])) == list(CHAPTERS)
-    assert len(page) < 15e6
-    assert not re.search(r'(?:src|href)="(?:https?:)?//', page)  # nothing from elsewhere
-    empty = {step["chapter"] for step in data["steps"] if step["empty"]}
     expected = {"detections"} if training else {"assign", "loss"}
     if name in ("retinanet", "atss", "fcos"):
         expected |= {"roi", "proposals"} if training else {"roi"}
-    assert empty == expected
+    walked = [key for key in CHAPTERS if key not in expected]
+    assert list(dict.fromkeys(step["chapter"] for step in data["steps"])) == walked
+    assert {a["chapter"] for a in data["absent"]} == {CHAPTERS[key].title for key in expected}
+    assert all(a["why"] for a in data["absent"])
+    assert len(page) < 15e6
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', page)  # nothing from elsewhere
+    view = data["front"]["view"]
+    assert [t["box"] for t in view["truth"]] == [[10, 10, 60, 70], [70, 5, 120, 60]]
+    assert bool(data["front"]["losses"]) == training
+    assert len(view["truth"][0]["chain"]) >= 6  # followed through the stages
+
+
+def test_a_transform_is_called_by_its_name(look):
+    titles = [step["title"] for step in content(render(look(until="input.batch")))["steps"]]
+    assert "Resize" in titles
+    assert "After a transform" not in titles
+
+
+def test_findings_of_one_kind_are_grouped(look):
+    trace = look(until="input.read", boxes=[[10, 10, 10, 40], [20, 20, 60, 20], [5, 5, 9, 9]])
+    (group,) = content(render(trace))["findings"]
+    assert group["check"] == "degenerate-box"
+    assert [m["message"][:18] for m in group["messages"]] == [
+        f"ground-truth box {i}" for i in (0, 1)
+    ]
+
+
+def test_many_overlapping_boxes_are_thinned():
+    boxes = torch.rand(300, 4, generator=torch.Generator().manual_seed(0)) * 3
+    boxes[:, 2:] += 50.0
+    boxes[200:] += 300.0
+    layer = box_layer("proposals", boxes, [""] * 300)
+    assert len(layer["boxes"]) == 300
+    assert layer["few"] == [0, 200]
+    assert "few" not in box_layer("proposals", boxes[:30], [""] * 30)
+    assert "few" not in box_layer("proposals", boxes[:0], [])
+
+
+def test_charts_draw_what_is_finite():
+    chart = bar_chart([("a", 2.0), ("b", float("nan")), ("c", 0.0)], "norms", log=True)
+    assert [row["value"] for row in chart["rows"]] == [2.0, None, 0.0]
+    assert bar_chart([], "norms")["type"] == "text"
+    assert histogram(torch.tensor([1.0, 2.0, float("inf")]), "x", bins=2)["counts"] == [1, 1]
+    assert histogram(torch.zeros(0), "x")["type"] == "text"
+    assert line_chart([(0, 1), (1, float("nan"))], "rate", "x", "y")["type"] == "text"
 
 
 @pytest.mark.parametrize(
@@ -60,8 +103,6 @@ def test_steps_are_named_only_where_the_schedule_has_steps(tmp_path, name, steps
 
 def test_anchors_of_400_by_600():
     """The count that the page gives for Faster R-CNN with FPN at 400 x 600."""
-    import torch
-
     from lucidet.modeling.anchor_generator import DefaultAnchorGenerator
 
     generator = DefaultAnchorGenerator(
@@ -76,10 +117,12 @@ def test_anchors_of_400_by_600():
 
 
 def test_no_objects_and_no_data_path(look):
-    assert "0 objects" in render(look(boxes=[]))
+    assert "0 ground-truth boxes" in render(look(boxes=[]))
     with watch() as trace:
         probe("rpn.nothing", x=1)
-    assert len(content(render(trace))["steps"]) == len(CHAPTERS)
+    data = content(render(trace))
+    assert data["steps"] == []
+    assert len(data["absent"]) == len(CHAPTERS)
     assert render(Trace())
 
 
@@ -139,13 +182,16 @@ def page_file(tmp_path_factory, image_file):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("width", "height", "dark"), [(1280, 900, False), (420, 900, True)])
+@pytest.mark.parametrize(("width", "height", "dark"), [(1400, 900, False), (420, 900, True)])
 def test_in_a_browser(page_file, width, height, dark):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
 
     driver = browser(width, height, dark)
     try:
+        # the window's outer size is not the page's
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         driver.get(page_file.as_uri())
 
         def find(selector):
@@ -154,22 +200,41 @@ def test_in_a_browser(page_file, width, height, dark):
         def position():
             return driver.find_element(By.ID, "position").text
 
-        stages = len(find("nav a"))
-        assert stages >= 20
-        assert position() == f"1 / {stages}"
+        def no_overflow(what):
+            overflow = "return document.documentElement.scrollWidth - innerWidth"
+            assert driver.execute_script(overflow) <= 0, f"{what} is wider than the screen"
+
+        # the front: picture, losses, findings and boxes; nothing below the fold where it is wide
+        assert len(find("#front .view rect[data-kind=truth]")) == 2
+        no_overflow("the front")
+        places = driver.execute_script(
+            "return [...document.querySelectorAll('#front .view, #front .chart, #front .findings,"
+            "#front .boxes')].map(n => n.getBoundingClientRect().bottom)"
+        )
+        assert len(places) == 4
+        if width > 1000:
+            assert max(places) <= height
         theme = driver.execute_script("return document.documentElement.dataset.theme")
         assert theme == ("dark" if dark else "light")
         driver.find_element(By.ID, "theme").click()
         assert driver.execute_script("return document.documentElement.dataset.theme") != theme
 
-        # next by button, previous by key: all stages, each with a heading
-        for i in range(2, stages + 1):
+        # a box is followed through every stage that knows of it
+        find("#front .boxes tr.pick")[1].click()
+        chain = find("#front .chain li")
+        assert "Following box 1" in find("#front .chain h3")[0].text
+        assert len(chain) >= 6
+        stages = len(find("nav a"))
+        assert stages >= 20
+        for i in range(1, stages + 1):
             driver.find_element(By.ID, "next").click()
             assert position() == f"{i} / {stages}"
             assert find("main h2")[0].text
-            overflow = "return document.documentElement.scrollWidth - innerWidth"
-            assert driver.execute_script(overflow) <= 0, f"stage {i} is wider than the screen"
+            assert "Following box 1" in find(".following")[0].text
+            no_overflow(f"stage {i}")
         body = driver.find_element(By.TAG_NAME, "body")
+        body.send_keys(Keys.ESCAPE)
+        assert find(".following") == []
         for i in range(stages - 1, 0, -1):
             body.send_keys(Keys.ARROW_LEFT)
             assert position() == f"{i} / {stages}"
@@ -183,9 +248,11 @@ def test_in_a_browser(page_file, width, height, dark):
         for _ in range(place):
             body.send_keys("j")
         toggle = next(
-            box for box in find(".layers input") if box.get_attribute("data-layer") == "objects"
+            box
+            for box in find("main .layers input")
+            if box.get_attribute("data-layer") == "ground truth"
         )
-        group = find('g[data-layer="objects"]')[0]
+        group = find('main g[data-layer="ground truth"]')[0]
         assert group.is_displayed()
         driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", toggle)
         toggle.click()
@@ -193,26 +260,27 @@ def test_in_a_browser(page_file, width, height, dark):
         toggle.click()
         box = group.find_elements(By.CSS_SELECTOR, "rect")[0]
         driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", box)
-        # a part of the object that no anchor covers: the event goes to the box itself
+        # a part of the box that no anchor covers: the event goes to the box itself
         driver.execute_script(
             "arguments[0].dispatchEvent(new PointerEvent('pointermove', {bubbles: true}))", box
         )
         tip = driver.find_element(By.ID, "tip").text
-        assert tip.startswith("object ")
+        assert tip.startswith("ground-truth box ")
         assert re.search(r"x1 [\d.]+\s+y1 [\d.]+\s+x2 [\d.]+\s+y2 [\d.]+", tip)
-        view_box = "return document.querySelector('.view svg').getAttribute('viewBox')"
+        view_box = "return document.querySelector('main .view svg').getAttribute('viewBox')"
         before = driver.execute_script(view_box)
-        zoom = find('.zoom button[title="zoom in"]')[0]
+        zoom = find('main .zoom button[title="zoom in"]')[0]
         driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", zoom)
         zoom.click()
         assert driver.execute_script(view_box) != before
 
-        # a row of the table singles out its object
-        row = find("tr.pick")[0]
+        # a row of the table singles out its box, and follows it
+        row = find("main tr.pick")[0]
         driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", row)
         row.click()
-        shown = [r for r in find('g[data-layer="objects"] rect') if r.is_displayed()]
+        shown = [r for r in find('main g[data-layer="ground truth"] rect') if r.is_displayed()]
         assert len(shown) == 1
+        assert "Following box 0" in find(".following")[0].text
 
         errors = [e for e in driver.get_log("browser") if e["level"] in ("SEVERE", "WARNING")]
         assert errors == []

@@ -1,4 +1,4 @@
-"""What all pictures of a trace share: backgrounds, names of classes and levels, the objects."""
+"""What all pictures of a trace share: backgrounds, names of classes and levels, ground truth."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from torch import Tensor
 
 from lucidet.inspection.event import Event, shape_of, whole
 from lucidet.inspection.ground_truth import annotated, class_name
-from lucidet.inspection.page.draw import Block, box_layer, data_uri, to_rgb
 from lucidet.inspection.trace import Trace
+from lucidet.pages.blocks import Block, box_layer
+from lucidet.pages.images import data_uri, to_rgb
 
 __all__ = ["PageData"]
 
@@ -28,7 +29,7 @@ class PageData:
     # ---- names ---------------------------------------------------------------------------------
 
     def class_name(self, index: int) -> str:
-        """Return the name of a class of the data set, or its number."""
+        """Return the name of a class of the dataset, or its number."""
         return class_name(self.trace, index)
 
     def own_class_name(self, index: int) -> str:
@@ -92,22 +93,22 @@ class PageData:
         )
         return "original", size
 
-    # ---- objects -------------------------------------------------------------------------------
+    # ---- ground truth --------------------------------------------------------------------------
 
     def annotated(self) -> tuple[Tensor, list[int]]:
-        """Return boxes and classes of the record's objects; see :func:`ground_truth.annotated`."""
+        """Return boxes and classes of the record; see :func:`ground_truth.annotated`."""
         return annotated(self.trace)
 
     def objects_layer(self, boxes: Tensor, classes: list[int] | None, on: bool = True) -> Block:
         """Return the layer of ground truth."""
         names = [
-            f"object {i}" + (f": {self.class_name(classes[i])}" if classes else "")
+            f"ground-truth box {i}" + (f": {self.class_name(classes[i])}" if classes else "")
             for i in range(len(boxes))
         ]
-        return box_layer("objects", boxes, names, color=7, groups=range(len(boxes)), on=on)
+        return box_layer("ground truth", boxes, names, color=7, groups=range(len(boxes)), on=on)
 
     def gt_classes(self, event: Event) -> list[int] | None:
-        """Return the classes, in the data set, of an assignment's objects, where it tells them."""
+        """Return the dataset's classes of an assignment's ground-truth boxes, where known."""
         if "gt_classes" in event.values:
             return [self._of_data(k) for k in whole(event["gt_classes"]).tolist()]
         count = len(whole(event["gt_boxes"]))

@@ -1,6 +1,6 @@
-"""Pictures of the assignment: for every object what has to find it."""
+"""Pictures of the assignment: which anchors are matched to each ground-truth box."""
 
-# M objects, R anchors in all
+# M ground-truth boxes, R anchors in all
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 
 from lucidet.inspection.event import Event, whole
 from lucidet.inspection.ground_truth import level_ious
-from lucidet.inspection.page.draw import Block, box_layer, figure, number, table, text
 from lucidet.inspection.page.page_data import PageData
+from lucidet.pages.blocks import Block, box_layer, figure, number, table, text
 
-#: positives drawn of each object, the best first
+#: positives drawn of each ground-truth box, the best first
 POSITIVES_DRAWN = 30
 
 
@@ -23,7 +23,7 @@ def _level_of_rows(levels: list[Tensor]) -> Tensor:
 
 
 def assign(page: PageData, event: Event) -> list[Block]:
-    """Objects, their positives, the IoU per level, what is ignored and what was rescued."""
+    """Ground-truth boxes, their positives, IoU per level, ignored and low-quality matches."""
     gt_boxes = whole(event["gt_boxes"])
     levels = [whole(level) for level in event["anchors"]]
     anchors, level_of = torch.cat(levels), _level_of_rows(levels)
@@ -31,20 +31,26 @@ def assign(page: PageData, event: Event) -> list[Block]:
     quality = whole(event["quality"])
     positive, ignored = labels == 1, labels == -1
     thresholds = page.trace.context.get("limits", {}).get("thresholds", {}).get(event.name, [])
-    rescued = positive & (quality < max(thresholds)) if thresholds else torch.zeros_like(positive)
+    low_quality = (
+        positive & (quality < max(thresholds)) if thresholds else torch.zeros_like(positive)
+    )
     blocks: list[Block] = [
         text(
             f"{int(positive.sum()):,} positive, {int((labels == 0).sum()):,} background, "
             f"{int(ignored.sum()):,} ignored"
-            + (f"; IoU thresholds {thresholds}; {int(rescued.sum())} rescued" if thresholds else "")
+            + (
+                f"; IoU thresholds {thresholds}; {int(low_quality.sum())} low-quality matches"
+                if thresholds
+                else ""
+            )
         )
     ]
     classes = page.gt_classes(event)
     key, size = page.resized(event.image)
     drawn = _best_of_each(positive, matched, quality, len(gt_boxes))
     names = [
-        f"object {int(matched[r])}: quality {number(float(quality[r]))}, "
-        f"{page.level_name(int(level_of[r]))}" + (" (rescued)" if rescued[r] else "")
+        f"ground-truth box {int(matched[r])}: quality {number(float(quality[r]))}, "
+        f"{page.level_name(int(level_of[r]))}" + (" (low-quality match)" if low_quality[r] else "")
         for r in drawn.tolist()
     ]
     kinds = [
@@ -55,13 +61,15 @@ def assign(page: PageData, event: Event) -> list[Block]:
             color=matched[drawn].tolist(),
             groups=matched[drawn].tolist(),
         ),
-        _rows_layer(page, "rescued", rescued, anchors, level_of, quality, 3),
+        _rows_layer(page, "low-quality", low_quality, anchors, level_of, quality, 3),
         _rows_layer(page, "ignored", ignored, anchors, level_of, quality, 5),
         page.objects_layer(gt_boxes, classes),
     ]
-    blocks.append(figure(key, size, kinds, f"At most {POSITIVES_DRAWN} positives of an object"))
     blocks.append(
-        _objects_table(page, gt_boxes, classes, levels, level_of, positive, matched, rescued)
+        figure(key, size, kinds, f"At most {POSITIVES_DRAWN} positives of a ground-truth box")
+    )
+    blocks.append(
+        _objects_table(page, gt_boxes, classes, levels, level_of, positive, matched, low_quality)
     )
     return blocks
 
@@ -100,7 +108,7 @@ def _objects_table(
     level_of: Tensor,
     positive: Tensor,
     matched: Tensor,
-    rescued: Tensor,
+    low_quality: Tensor,
 ) -> Block:
     best = level_ious(gt_boxes, levels)
     rows: list[list[Any]] = []
@@ -115,20 +123,20 @@ def _objects_table(
                 " ".join(f"{v:.2f}" for v in best[m].tolist()),
                 " ".join(str(n) for n in per_level),
                 int(own.sum()),
-                int((own & rescued).sum()),
+                int((own & low_quality).sum()),
             ]
         )
-    head = ["object", "class", "size", "best IoU per level", "positives per level", "positives"]
-    caption = "One row an object; a click shows its boxes alone"
-    return table([*head, "rescued"], rows, caption, groups=range(len(rows)))
+    head = ["box", "class", "size", "best IoU per level", "positives per level", "positives"]
+    caption = "One row a ground-truth box; a click follows it"
+    return table([*head, "low-quality"], rows, caption, groups=range(len(rows)), follow=True)
 
 
 def sample(page: PageData, event: Event) -> list[Block]:
-    """The drawn anchors on the image."""
+    """The sampled anchors on the image."""
     labels = whole(event["labels"]).long()
     counts = text(
         f"{int((labels == 1).sum())} positive and {int((labels == 0).sum())} background anchors "
-        "drawn for the losses"
+        "sampled for the losses"
     )
     if "anchors.grid" not in page.trace:
         return [counts]
@@ -144,7 +152,7 @@ def sample(page: PageData, event: Event) -> list[Block]:
 
 
 def atss(page: PageData, event: Event) -> list[Block]:
-    """Per object the candidates' IoUs, their mean and deviation, and who passes."""
+    """Per ground-truth box the candidates' IoUs, their mean and standard deviation, positives."""
     blocks = [_thresholds_table(event)]
     if "anchors.grid" in page.trace:
         blocks.insert(0, _candidates_figure(page, event))
@@ -171,9 +179,11 @@ def _thresholds_table(event: Event) -> Block:
                 int(positive[m].sum()),
             ]
         )
-    head = ["object", "candidates", "mean IoU", "deviation", "threshold", "best", "reach it"]
-    caption = "threshold = mean + deviation of the candidates' IoUs"
-    return table([*head, "centre outside", "positive"], rows, caption, groups=range(len(rows)))
+    head = ["box", "candidates", "mean IoU", "std. deviation", "threshold", "best", "reach it"]
+    caption = "threshold = mean + standard deviation of the candidates' IoUs"
+    return table(
+        [*head, "center outside", "positive"], rows, caption, groups=range(len(rows)), follow=True
+    )
 
 
 def _candidates_figure(page: PageData, event: Event) -> Block:
@@ -186,7 +196,7 @@ def _candidates_figure(page: PageData, event: Event) -> Block:
         where = mask.nonzero()
         if not on:  # the best of the others
             where = where[ious[mask].argsort(descending=True)]
-        names = [f"object {m}: candidate, IoU {float(ious[m, q]):.3f}" for m, q in where.tolist()]
+        names = [f"box {m}: candidate, IoU {float(ious[m, q]):.3f}" for m, q in where.tolist()]
         boxes = anchors[candidates[where[:, 0], where[:, 1]]]
         groups = where[:, 0].tolist()
         layers.append(
@@ -194,6 +204,6 @@ def _candidates_figure(page: PageData, event: Event) -> Block:
         )
     following = [e for e in page.trace.all("dense.assign") if e.image == (event.image or 0)]
     if following:
-        objects = whole(following[0]["gt_boxes"])
-        layers.append(page.objects_layer(objects, page.gt_classes(following[0])))
-    return figure(key, size, layers, "Candidates of the objects")
+        gt_boxes = whole(following[0]["gt_boxes"])
+        layers.append(page.objects_layer(gt_boxes, page.gt_classes(following[0])))
+    return figure(key, size, layers, "Candidates of the ground-truth boxes")

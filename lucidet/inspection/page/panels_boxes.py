@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from lucidet.inspection.event import Event, whole
-from lucidet.inspection.page.draw import Block, box_layer, figure, histogram, number, table, text
 from lucidet.inspection.page.page_data import PageData
+from lucidet.pages.blocks import Block, box_layer, figure, number, table, text
+from lucidet.pages.charts import histogram
 from lucidet.structures import Boxes, pairwise_iou
 
 #: suppressed boxes that are explained, the best first
@@ -60,7 +61,7 @@ def _outside(rows: Tensor, size: tuple[int, int]) -> int:
 def suppressions(
     candidates: Tensor, scores: Tensor, groups: Tensor, keep: Tensor
 ) -> list[tuple[int, int, float]]:
-    """Return (candidate, the kept box that beat it, their IoU) for the best that went."""
+    """Return (candidate, the kept box that suppressed it, their IoU), the best ones."""
     gone = torch.ones(len(candidates), dtype=torch.bool)
     gone[keep] = False
     rows = gone.nonzero().squeeze(1)
@@ -89,7 +90,7 @@ def _nms(page: PageData, event: Event, found: Event, groups: Tensor, name: str) 
     for r, winner, iou in losers:
         why = f"suppressed by #{winner}, IoU {iou:.2f}"
         if winner < 0 or (threshold and iou <= threshold):
-            why = "beyond the number that may stay"
+            why = "beyond the limit"
         gone.append(f"#{r}: {number(float(scores[r]))}{_class_of(page, found, r)}, {why}")
     index = [r for r, _, _ in losers]
     winners = [w if w >= 0 else r for r, w, _ in losers]
@@ -108,11 +109,16 @@ def _nms(page: PageData, event: Event, found: Event, groups: Tensor, name: str) 
         [f"#{r}", float(scores[r]), _class_of(page, found, r)[2:], lost.count(r)]
         for r in keep[:50].tolist()
     ]
-    head = ["kept", "score", "class", f"suppressed (of the best {SUPPRESSED_DRAWN} that went)"]
+    head = ["kept", "score", "class", f"suppressed (of the best {SUPPRESSED_DRAWN})"]
     return [
         text(note),
-        figure(key, size, layers, "Hover a suppressed box to see which one beat it"),
-        table(head, table_rows, "A click shows a box and its victims", groups=keep[:50].tolist()),
+        figure(key, size, layers, "Hover a suppressed box to see which one suppressed it"),
+        table(
+            head,
+            table_rows,
+            "A click shows a box and those that it suppressed",
+            groups=keep[:50].tolist(),
+        ),
     ]
 
 
@@ -145,7 +151,7 @@ def final(page: PageData, event: Event) -> list[Block]:
         best = ""
         if iou is not None:
             m = int(iou[i].argmax())
-            best = f"IoU {float(iou[i, m]):.2f} with object {m}, {page.class_name(gt_classes[m])}"
+            best = f"IoU {float(iou[i, m]):.2f} with box {m}, {page.class_name(gt_classes[m])}"
         names.append(name + (f", {best}" if best else ""))
         table_rows.append(
             [
@@ -160,8 +166,8 @@ def final(page: PageData, event: Event) -> list[Block]:
         box_layer("detections", rows, names, color=classes.tolist(), groups=range(len(rows))),
         page.objects_layer(gt_boxes, gt_classes),
     ]
-    head = ["#", "class", "score", "x1", "y1", "x2", "y2", "nearest object"]
-    note = f"{len(rows)} detections, {len(gt_boxes)} objects"
+    head = ["#", "class", "score", "x1", "y1", "x2", "y2", "nearest ground-truth box"]
+    note = f"{len(rows)} detections, {len(gt_boxes)} ground-truth boxes"
     return [
         figure(key, size, layers, note),
         table(head, table_rows[:100], "Detections", groups=range(min(len(rows), 100))),

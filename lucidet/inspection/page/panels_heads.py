@@ -1,4 +1,4 @@
-"""Pictures of what heads put out: scores and deltas."""
+"""Pictures of what heads return: scores and deltas."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from lucidet.inspection.event import Event, whole
-from lucidet.inspection.page.draw import Block, figure, heat_layer, histogram, table
 from lucidet.inspection.page.page_data import PageData
+from lucidet.pages.blocks import Block, figure, heat_layer, table
+from lucidet.pages.charts import histogram
 
 
 def dense_head(page: PageData, event: Event) -> list[Block]:
-    """Highest score of each cell as a map per level, and histograms."""
+    """Highest score of each location as a map per level, and histograms."""
     key, size = page.resized()
     layers, blocks = [], []
     for i, value in enumerate(event["logits"]):
@@ -28,13 +29,13 @@ def dense_head(page: PageData, event: Event) -> list[Block]:
         grid = _as_grid(page, i, whole(value)[0].sigmoid())
         if grid is not None:
             layers.append(heat_layer(f"{page.level_name(i)}: centerness", *grid))
-    return [figure(key, size, layers, "Highest sigmoid of each cell's logits"), *blocks]
+    return [figure(key, size, layers, "Highest sigmoid of each location's logits"), *blocks]
 
 
 def _as_grid(
     page: PageData, level: int, values: Tensor
 ) -> tuple[Tensor, tuple[float, float]] | None:
-    """Return values of a level's anchors (HWA,) as a map of cells (H, W), and its extent."""
+    """Return values of a level's anchors (HWA,) as a map of locations (H, W), and its extent."""
     if "anchors.grid" not in page.trace:
         return None
     grid = page.trace["anchors.grid"]
@@ -49,7 +50,7 @@ def _as_grid(
 
 
 def roi_head(page: PageData, event: Event) -> list[Block]:
-    """Scores and deltas as histograms, and the classes that win."""
+    """Scores and deltas as histograms, and the classes with the highest logit."""
     scores = whole(event["scores"]).float()
     blocks: list[Block] = []
     if len(scores):
@@ -62,6 +63,6 @@ def roi_head(page: PageData, event: Event) -> list[Block]:
             for c in order
             if counts[c]
         ]
-        blocks.append(table(["highest logit", "regions"], rows, "Classes that win"))
+        blocks.append(table(["highest logit", "regions"], rows, "Classes by highest logit"))
         blocks += [histogram(scores, "logits"), histogram(whole(event["deltas"]), "deltas")]
     return blocks

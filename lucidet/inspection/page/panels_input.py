@@ -8,19 +8,10 @@ import torch
 from torch import Tensor
 
 from lucidet.inspection.event import Event, whole
-from lucidet.inspection.page.draw import (
-    Block,
-    box_layer,
-    figure,
-    heat_layer,
-    histogram,
-    line_chart,
-    number,
-    table,
-    text,
-    to_rgb,
-)
 from lucidet.inspection.page.page_data import PageData
+from lucidet.pages.blocks import Block, box_layer, figure, heat_layer, number, table, text
+from lucidet.pages.charts import histogram, line_chart
+from lucidet.pages.images import to_rgb
 
 
 def config(page: PageData, event: Event) -> list[Block]:
@@ -83,13 +74,19 @@ def read(page: PageData, event: Event) -> list[Block]:
     ]
     record = event["record"]
     crowd = sum(bool(a.get("iscrowd", 0)) for a in record.get("annotations") or [])
-    note = f"; {crowd} crowd regions are left out" if crowd else ""
+    note = f"; {crowd} crowd regions are not shown" if crowd else ""
     blocks = [
-        figure(key, size, [page.objects_layer(boxes, classes)], f"{len(boxes)} objects{note}")
+        figure(
+            key,
+            size,
+            [page.objects_layer(boxes, classes)],
+            f"{len(boxes)} ground-truth boxes{note}",
+        )
     ]
     if rows:
-        head = ["object", "class", "x1", "y1", "x2", "y2"]
-        blocks.append(table(head, rows, "Annotations", groups=range(len(rows))))
+        head = ["box", "class", "x1", "y1", "x2", "y2"]
+        note = "Annotations; a click follows one"
+        blocks.append(table(head, rows, note, groups=range(len(rows)), follow=True))
     return blocks
 
 
@@ -129,8 +126,8 @@ def batch(page: PageData, event: Event) -> list[Block]:
             [str(name), float(c.mean()), float(c.std()), float(c.min()), float(c.max())]
             for name, c in zip(names, real, strict=True)
         ]
-        head = ["channel", "mean", "deviation", "min", "max"]
-        blocks.append(table(head, rows, "Channels after normalising, without padding"))
+        head = ["channel", "mean", "std. deviation", "min", "max"]
+        blocks.append(table(head, rows, "Channels after normalization, without padding"))
     return blocks
 
 
@@ -144,7 +141,7 @@ def features(page: PageData, event: Event) -> list[Block]:
     for i, (name, value) in enumerate(event["features"].items()):
         maps = whole(value).float()
         strength = maps[0].abs().mean(dim=0)
-        # a map may reach beyond the batch by part of a cell: 7 rows of 64 on 416 pixels
+        # a map may reach beyond the batch by part of a location: 7 rows of 64 on 416 pixels
         stride = 2 ** round(math.log2(max(extent[1] / maps.shape[2], 1)))
         reach = (float(maps.shape[3] * stride), float(maps.shape[2] * stride))
         layers.append(heat_layer(f"{name} (stride {stride})", strength, reach, on=i == 0))
@@ -160,7 +157,7 @@ def features(page: PageData, event: Event) -> list[Block]:
             ]
         )
         blocks.append(histogram(maps, f"{name}: activations"))
-    head = ["map", "stride", "shape (N, C, h, w)", "mean", "deviation", "zeros"]
+    head = ["map", "stride", "shape (N, C, h, w)", "mean", "std. deviation", "zeros"]
     picture = figure(key, size, layers, "Mean absolute activation; one layer a map")
     return [picture, table(head, rows), *blocks]
 
@@ -178,22 +175,33 @@ def anchors(page: PageData, event: Event) -> list[Block]:
             [str(i), event["strides"][i], per_cell, len(boxes) // per_cell, len(boxes), shapes]
         )
         middle = _middle_cell(boxes, per_cell, size)
-        names = [f"{page.level_name(i)}: anchor {a} of the cell" for a in range(per_cell)]
-        layers.append(box_layer(f"{page.level_name(i)}: a cell", middle, names, color=i, on=i < 3))
+        names = [f"{page.level_name(i)}: anchor {a} of the location" for a in range(per_cell)]
+        layers.append(
+            box_layer(f"{page.level_name(i)}: a location", middle, names, color=i, on=i < 3)
+        )
     rows.append(["all", "", "", "", total, ""])
     counts = " + ".join(str(len(whole(b))) for b in event["anchors"])
     for i, boxes in enumerate(event["anchors"]):
         layers.append(_grid_layer(page, i, whole(boxes), max(len(event["cell_anchors"][i]), 1)))
-    head = ["level", "stride", "anchors a cell", "cells", "anchors", "width x height, pixels"]
+    head = [
+        "level",
+        "stride",
+        "anchors a location",
+        "locations",
+        "anchors",
+        "width x height, pixels",
+    ]
     return [
         text(f"{counts} = {total} anchors"),
-        figure(key, size, layers, "The anchors of one cell in the middle, at true scale; the grid"),
+        figure(
+            key, size, layers, "The anchors of one location in the middle, at true scale; the grid"
+        ),
         table(head, rows),
     ]
 
 
 def _middle_cell(boxes: Tensor, per_cell: int, size: tuple[int, int]) -> Tensor:
-    """Return the anchors of the cell nearest to the image's centre."""
+    """Return the anchors of the location nearest to the image's center."""
     if len(boxes) == 0:
         return boxes
     first = boxes[::per_cell]
@@ -206,7 +214,7 @@ def _grid_layer(page: PageData, level: int, boxes: Tensor, per_cell: int) -> Blo
     first = boxes[::per_cell]
     centers = (first[:, :2] + first[:, 2:4]) / 2
     step = max(1, -(-len(centers) // 1200))
-    note = f"{len(centers)} cells" + (f", one of {step} drawn" if step > 1 else "")
+    note = f"{len(centers)} locations" + (f", one of {step} drawn" if step > 1 else "")
     points = [[round(x, 1), round(y, 1)] for x, y in centers[::step].tolist()]
     name = f"{page.level_name(level)}: grid"
     return {"name": name, "on": False, "points": points, "color": level % 8, "note": note}

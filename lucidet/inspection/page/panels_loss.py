@@ -1,16 +1,17 @@
-"""Pictures of losses, gradients and the optimiser."""
+"""Pictures of losses, gradients and the optimizer."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from lucidet.inspection.event import Event
-from lucidet.inspection.page.draw import Block, number, table, text
 from lucidet.inspection.page.page_data import PageData
+from lucidet.pages.blocks import Block, number, table, text
+from lucidet.pages.charts import bar_chart
 
 
 def losses(page: PageData, event: Event) -> list[Block]:
-    """All terms in one table: value = sum / normaliser x weight."""
+    """All terms as bars and in one table: value = sum / normalizer x weight."""
     rows: list[list[Any]] = []
     total = 0.0
     for term in page.trace.all("loss.term"):
@@ -18,8 +19,9 @@ def losses(page: PageData, event: Event) -> list[Block]:
         total += value
         row = [term["name"], float(term["sum"]), float(term["normalizer"])]
         rows.append([*row, float(term["weight"]), value])
+    bars = bar_chart([(row[0], row[-1]) for row in rows], f"Terms; together {number(total)}")
     rows.append(["total", "", "", "", total])
-    return [table(["term", "sum", "normaliser", "weight", "value"], rows)]
+    return [bars, table(["term", "sum", "normalizer", "weight", "value"], rows)]
 
 
 def gradients(page: PageData, event: Event) -> list[Block]:
@@ -36,21 +38,20 @@ def gradients(page: PageData, event: Event) -> list[Block]:
         entry[0] += weight**2
         entry[1] += max(grad or 0.0, 0.0) ** 2
         entry[2] += numbers if grad != -1 else 0
-    largest = max((entry[1] for entry in modules.values()), default=0.0) ** 0.5
+    bars = [
+        (name, squared**0.5, f"weight norm {number(weight**0.5)}, {int(trained):,} numbers")
+        for name, (weight, squared, trained) in modules.items()
+        if trained
+    ]
     summary = [
-        [
-            name,
-            int(trained),
-            weight**0.5,
-            squared**0.5 if trained else "frozen",
-            "█" * round(20 * squared**0.5 / largest) if largest else "",
-        ]
+        [name, int(trained), weight**0.5, squared**0.5 if trained else "frozen"]
         for name, (weight, squared, trained) in modules.items()
     ]
-    head = ["module", "trained numbers", "weight norm", "gradient norm", ""]
+    head = ["module", "trained numbers", "weight norm", "gradient norm"]
     every = ["parameter", "numbers", "weight norm", "gradient norm", "gradient / weight"]
     return [
-        table(head, summary, "By module"),
+        bar_chart(bars, "By module; frozen modules have none", unit="gradient norm", log=True),
+        table(head, summary, "By module", folded=True),
         table(every, rows, "Every parameter", filter=True, folded=True),
     ]
 

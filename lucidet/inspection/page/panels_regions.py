@@ -1,4 +1,4 @@
-"""Pictures of regions of interest: their objects, sampling, levels and pooled features."""
+"""Pictures of regions of interest: assignment, sampling, levels and pooled features."""
 
 from __future__ import annotations
 
@@ -7,24 +7,17 @@ import math
 import numpy as np
 
 from lucidet.inspection.event import Event, whole
-from lucidet.inspection.page.draw import (
-    Block,
-    box_layer,
-    contact_sheet,
-    figure,
-    heat_image,
-    histogram,
-    table,
-    text,
-)
 from lucidet.inspection.page.page_data import PageData
+from lucidet.pages.blocks import Block, box_layer, figure, table, text
+from lucidet.pages.charts import histogram
+from lucidet.pages.images import contact_sheet, heat_image
 
 #: regions shown as crops
 CROPS = 40
 
 
 def roi_assign(page: PageData, event: Event) -> list[Block]:
-    """Proposals that match an object, and the best of the others."""
+    """Proposals matched to a ground-truth box, and the best of the others."""
     proposals, labels = whole(event["proposals"]), whole(event["labels"]).long()
     matched, quality = whole(event["matched_idxs"]).long(), whole(event["quality"])
     key, size = page.resized(event.image)
@@ -34,7 +27,7 @@ def roi_assign(page: PageData, event: Event) -> list[Block]:
         rows = rows[quality[rows].argsort(descending=True)][:150]
         names = [
             f"proposal {r}: {name}, IoU {float(quality[r]):.2f}"
-            + (f" with object {int(matched[r])}" if label == 1 else "")
+            + (f" with box {int(matched[r])}" if label == 1 else "")
             for r in rows.tolist()
         ]
         groups = [int(matched[r]) if label == 1 else -1 for r in rows.tolist()]
@@ -44,11 +37,18 @@ def roi_assign(page: PageData, event: Event) -> list[Block]:
     layers.append(page.objects_layer(gt_boxes, page.gt_classes(event)))
     counts = [[str(m), int(((labels == 1) & (matched == m)).sum())] for m in range(len(gt_boxes))]
     blocks = [
-        text(f"{int((labels == 1).sum())} of {len(labels)} proposals have an object"),
+        text(
+            f"{int((labels == 1).sum())} of {len(labels)} proposals are matched to a "
+            "ground-truth box"
+        ),
         figure(key, size, layers),
-        table(["object", "proposals"], counts, groups=range(len(counts))),
+        table(["box", "proposals"], counts, groups=range(len(counts)), follow=True),
     ]
-    return [*blocks, histogram(quality, "IoU with the nearest object")] if len(quality) else blocks
+    return (
+        [*blocks, histogram(quality, "IoU with the nearest ground-truth box")]
+        if len(quality)
+        else blocks
+    )
 
 
 def roi_sample(page: PageData, event: Event) -> list[Block]:
@@ -79,7 +79,7 @@ def roi_sample(page: PageData, event: Event) -> list[Block]:
 
 
 def roi_levels(page: PageData, event: Event) -> list[Block]:
-    """Regions coloured by the level they take their features from."""
+    """Regions colored by the level they take their features from."""
     rois, levels = whole(event["boxes"]), whole(event["levels"])
     own = rois[:, 0] == 0
     rois, levels = rois[own][:, 1:], levels[own]

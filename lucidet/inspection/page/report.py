@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
-
-from lucidet.inspection.checks import Finding, run_checks
+from lucidet.inspection.checks import run_checks
 from lucidet.inspection.event import Event, Thinned, kind_of, shape_of, statistics
 from lucidet.inspection.page import (
     panels_assign,
@@ -21,10 +18,13 @@ from lucidet.inspection.page import (
     panels_loss,
     panels_regions,
 )
-from lucidet.inspection.page.draw import Block, number, table, text
+from lucidet.inspection.page.follow import Follower
+from lucidet.inspection.page.front import brief, front, grouped
 from lucidet.inspection.page.page_data import PageData
-from lucidet.inspection.stages import CHAPTERS, STAGES
+from lucidet.inspection.stages import CHAPTERS, STAGES, Chapter
 from lucidet.inspection.trace import Trace
+from lucidet.pages.blocks import Block, number, table
+from lucidet.pages.document import render_page
 
 __all__ = ["Page", "build_steps", "embedded_page", "render", "write_report"]
 
@@ -85,10 +85,16 @@ def values_table(event: Event) -> Block | None:
     return table(head, rows, "Values") if rows else None
 
 
-def build_steps(trace: Trace, page: PageData, findings: list[Finding]) -> list[dict[str, Any]]:
-    """Return the page's steps: chapters in order, one step an event, loss terms together."""
+def build_steps(trace: Trace, page: PageData) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Return the page's steps, and the chapters without one.
+
+    Chapters are in order, one step an event, loss terms together. A step is a dict: ``chapter``,
+    ``title``, ``sentence``, ``probe``, ``brief``, ``blocks``, ``notes`` (what it has for each
+    ground-truth box) and ``events`` (their places in the trace).
+    """
     steps: list[dict[str, Any]] = []
-    mode = trace.context.get("mode", "")
+    absent: list[dict[str, str]] = []
+    follower = Follower(page)
     for number_, (key, chapter) in enumerate(CHAPTERS.items(), start=1):
         events = [e for e in trace if e.name in STAGES and STAGES[e.name].chapter == key]
         terms = [e for e in events if e.name == "loss.term"]
@@ -96,57 +102,69 @@ def build_steps(trace: Trace, page: PageData, findings: list[Finding]) -> list[d
         # within a chapter in the order of the table, so that top-k comes before clipping
         base = {"chapter": key, "number": number_, "chapter_title": chapter.title}
         if not events:
-            why = "The run did not reach this stage."
-            if mode and mode not in chapter.modes:
-                why = "This happens at training only." if mode == "eval" else "At inference only."
-            elif not (trace.context.get("error") or trace.context.get("until")):
-                why = "This detector has no such stage."
-            blocks = [text(why)]
-            title = chapter.title
-            steps.append(
-                {
-                    **base,
-                    "title": title,
-                    "sentence": chapter.sentence,
-                    "probe": "",
-                    "empty": True,
-                    "blocks": blocks,
-                    "findings": [],
-                }
-            )
+            absent.append({"chapter": chapter.title, "why": _why_absent(trace, chapter)})
         for event in events:
-            steps.append({**base, **_step(trace, page, event, findings)})
-    for i, step in enumerate(steps):
-        step["id"] = f"step-{i}"
-    return steps
+            steps.append({**base, **_step(trace, page, event, follower)})
+    return steps, absent
 
 
-def _step(trace: Trace, page: PageData, event: Event, findings: list[Finding]) -> dict[str, Any]:
+def _why_absent(trace: Trace, chapter: Chapter) -> str:
+    mode = trace.context.get("mode", "")
+    if mode and mode not in chapter.modes:
+        return "This happens at training only." if mode == "eval" else "At inference only."
+    if trace.context.get("error") or trace.context.get("until"):
+        return "The run did not reach this stage."
+    return "This detector has no such stage." if mode else "The run did not reach this stage."
+
+
+def _step(trace: Trace, page: PageData, event: Event, follower: Follower) -> dict[str, Any]:
     stage = STAGES[event.name]
     blocks = PANELS[stage.drawing](page, event)
     values = values_table(event) if event.name != "loss.term" else None
-    place = next(i for i, other in enumerate(trace.events) if other is event)
-    own = [f for f in findings if f.event == place]
+    own = [i for i, other in enumerate(trace.events) if other is event]
     if event.name == "loss.term":
-        own = [f for f in findings if f.stage == "loss.term"]
+        own = [i for i, other in enumerate(trace.events) if other.name == "loss.term"]
     image = f", image {event.image}" if event.image is not None else ""
+    notes = follower.notes(event)
+    gt_boxes = [
+        [round(v, 1) for v in follower.frame_box(event, m).tolist()] for m in range(len(notes))
+    ]
     return {
-        "title": stage.title,
-        "sentence": CHAPTERS[stage.chapter].sentence + " " + stage.sentence
-        if stage.sentence
-        else CHAPTERS[stage.chapter].sentence,
+        "name": event.name,
+        "title": _title(event),
+        "sentence": " ".join(s for s in (CHAPTERS[stage.chapter].sentence, stage.sentence) if s),
         "probe": event.name + image,
-        "empty": False,
+        "brief": brief(event),
         "blocks": [*blocks, *([values] if values else [])],
-        "findings": [f.as_dict() for f in own],
+        "notes": notes,
+        "gt_boxes": gt_boxes,
+        "events": own,
     }
 
 
-def render(trace: Trace) -> str:
-    """Return the page of a trace as HTML."""
+def _title(event: Event) -> str:
+    """Return a stage's title; a transform is called by its name."""
+    if event.name == "input.transform":
+        name = str(event["transform"]).partition("(")[0].strip()
+        return name.removesuffix("Transform") or "Transform"
+    return STAGES[event.name].title
+
+
+def render(
+    trace: Trace,
+    explanation: dict[str, Any] | None = None,
+    titles: dict[str, str] | None = None,
+) -> str:
+    """Return the page of a trace as HTML.
+
+    Args:
+        trace: of one image.
+        explanation: its fates and verdicts, as `lucidet.explain` writes them; the front shows them.
+        titles: of fates and verdicts.
+    """
     page = PageData(trace)
-    findings = run_checks(trace)
-    steps = build_steps(trace, page, findings)
+    steps, absent = build_steps(trace, page)
+    findings = grouped(run_checks(trace), steps)
     context = trace.context
     mode = {"train": "training", "eval": "inference"}.get(context.get("mode", ""), "a call")
     weights = context.get("weights", "")
@@ -165,28 +183,26 @@ def render(trace: Trace) -> str:
             if part
         ),
         "error": context.get("error", ""),
-        "images": page.images,
+        "front": front(page, steps, findings, explanation, titles or {}),
         "steps": steps,
-        "findings": [{**f.as_dict(), "step": _step_of(steps, f)} for f in findings],
+        "absent": absent,
+        "findings": findings,
+        "images": page.images,
     }
-    environment = Environment(loader=PackageLoader("lucidet.inspection.page"), autoescape=True)
-    # "<" cannot end the script element then
-    payload = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    return environment.get_template("report.html").render(title=data["title"], payload=payload)
+    scripts = ("result.js", "report.js")
+    return render_page("lucidet.inspection.page", "report.html", data["title"], data, scripts)
 
 
-def _step_of(steps: list[dict[str, Any]], finding: Finding) -> int:
-    for i, step in enumerate(steps):
-        if finding.as_dict() in step["findings"]:
-            return i
-    return 0
-
-
-def write_report(trace: Trace, folder: Any) -> Path:
-    """Write ``report.html`` into a folder; return its path."""
+def write_report(
+    trace: Trace,
+    folder: Any,
+    explanation: dict[str, Any] | None = None,
+    titles: dict[str, str] | None = None,
+) -> Path:
+    """Write ``report.html`` into a folder; return its path. See :func:`render`."""
     path = Path(folder) / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(trace), encoding="utf-8")
+    path.write_text(render(trace, explanation, titles), encoding="utf-8")
     return path
 
 
