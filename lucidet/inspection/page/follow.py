@@ -158,7 +158,9 @@ def _assign(follower: Follower, event: Event, m: int) -> Note | None:
     own = ((labels == 1) & (matched == m)).nonzero().squeeze(1)
     own = own[quality[own].argsort(descending=True)]
     ignored = int(((labels == -1) & (matched == m)).sum())
-    text = f"{len(own)} positive {kind}s" + (f", {ignored} ignored" if ignored else "")
+    text = f"{len(own)} positive {kind}{'' if len(own) == 1 else 's'}" + (
+        f", {ignored} ignored" if ignored else ""
+    )
     drawn = [
         shown(rows_of[r][:4], f"positive, quality {float(quality[r]):.2f}", kind)
         for r in own[:_DRAWN].tolist()
@@ -172,7 +174,7 @@ def _sample(follower: Follower, event: Event, m: int) -> Note | None:
         return None
     matched = whole(before[-1]["matched_idxs"]).long()
     count = int(((whole(event["labels"]) == 1) & (matched == m)).sum())
-    return note(f"{count} of its positive anchors are sampled", lost=count == 0)
+    return note(f"positive anchors that are sampled: {count}", lost=count == 0)
 
 
 def _roi_sample(follower: Follower, event: Event, m: int) -> Note | None:
@@ -183,7 +185,8 @@ def _roi_sample(follower: Follower, event: Event, m: int) -> Note | None:
     own = foreground & (whole(before[0]["matched_idxs"]).long()[indices] == m)
     proposals = whole(before[0]["proposals"])[indices[own]]
     drawn = [shown(box, "sampled, foreground", "proposal") for box in proposals[:_DRAWN]]
-    return note(f"{int(own.sum())} of its proposals are sampled", drawn, lost=not bool(own.any()))
+    text = f"foreground proposals that are sampled: {int(own.sum())}"
+    return note(text, drawn, lost=not bool(own.any()))
 
 
 def _atss(follower: Follower, event: Event, m: int) -> Note | None:
