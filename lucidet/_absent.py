@@ -43,11 +43,8 @@ GROUPS = (
         (
             "BaseKeypointRCNNHead",
             "KRCNNConvDeconvUpsampleHead",
-            "create_keypoint_hflip_indices",
-            "filter_images_with_few_keypoints",
             "keypoint_rcnn_inference",
             "keypoint_rcnn_loss",
-            "transform_keypoint_annotations",
         ),
     ),
     Group(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,8 @@ from torch.utils.data.sampler import Sampler
 from lucidet._absent import absent
 from lucidet.config import configurable
 from lucidet.data.batch_order import BatchOrder, MappedBatches
+from lucidet.data.catalog import MetadataCatalog
+from lucidet.data.check_masks import check_keypoints, check_masks
 from lucidet.data.common import (
     AspectRatioGroupedDataset,
     DatasetFromList,
@@ -23,6 +25,7 @@ from lucidet.data.common import (
 )
 from lucidet.data.dataset_mapper import DatasetMapper
 from lucidet.data.records import (
+    filter_images_with_few_keypoints,
     filter_images_with_only_crowd_annotations,
     get_detection_dataset_dicts,
     print_instances_class_histogram,
@@ -54,7 +57,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-filter_images_with_few_keypoints = absent("filter_images_with_few_keypoints")
 load_proposals_into_dataset = absent("load_proposals_into_dataset")
 
 Mapper = Callable[[dict[str, Any]], "dict[str, Any] | None"]
@@ -239,6 +241,18 @@ def _train_sampler_from_config(cfg: Any, records: Any) -> Sampler[int] | None:
     )
 
 
+def _with_masks_and_keypoints(
+    cfg: Any, records: list[dict[str, Any]], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the records after a look at the masks and keypoints that the config asks for."""
+    if cfg.MODEL.KEYPOINT_ON:
+        points = MetadataCatalog.get(names[0]).get("keypoint_names")
+        check_keypoints(records, names, None if points is None else len(points))
+    if cfg.MODEL.MASK_ON:
+        return check_masks(records, names, cfg.INPUT.MASK_FORMAT)
+    return records
+
+
 def _train_loader_from_config(
     cfg: Any,
     mapper: Mapper | None = None,
@@ -246,11 +260,17 @@ def _train_loader_from_config(
     dataset: Any = None,
     sampler: Sampler[int] | None = None,
 ) -> dict[str, Any]:
+    names = dataset_names(cfg.DATASETS.TRAIN, "train") if dataset is None else ["given"]
     if dataset is None:
+        on = cfg.MODEL.KEYPOINT_ON
         dataset = get_detection_dataset_dicts(
-            dataset_names(cfg.DATASETS.TRAIN, "train"),
+            names,
             filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+            min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if on else 0,
         )
+    # a mapper of user code may have its masks and keypoints from elsewhere
+    if mapper is None and isinstance(dataset, list):
+        dataset = _with_masks_and_keypoints(cfg, dataset, names)
     return {
         "dataset": dataset,
         "sampler": _train_sampler_from_config(cfg, dataset) if sampler is None else sampler,

@@ -6,12 +6,12 @@ Both are global tables. Loading is a function without arguments, called when the
 from __future__ import annotations
 
 from collections import UserDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lucidet.utils.registry import UnknownNameError, nearest_names
 
-__all__ = ["DatasetCatalog", "Metadata", "MetadataCatalog"]
+__all__ = ["DatasetCatalog", "Metadata", "MetadataCatalog", "check_metadata_consistency"]
 
 
 def _unknown(kind: str, name: object, known: list[str]) -> UnknownNameError:
@@ -202,3 +202,27 @@ class _MetadataCatalog(UserDict):
 
 DatasetCatalog = _DatasetCatalog()
 MetadataCatalog = _MetadataCatalog()
+
+
+def check_metadata_consistency(key: str, dataset_names: Sequence[str]) -> None:
+    """Make sure that several data sets have equal metadata.
+
+    Args:
+        key: for example ``"thing_classes"``.
+        dataset_names: registered names.
+
+    Raises:
+        AttributeError: a data set has no such metadata.
+        ValueError: they differ.
+    """
+    if not dataset_names:
+        raise ValueError(
+            "no data set names given: set DATASETS.TRAIN, as in \"('coco_2017_train',)\""
+        )
+    values = [getattr(MetadataCatalog.get(name), key) for name in dataset_names]
+    for name, value in zip(dataset_names, values, strict=True):
+        if value != values[0]:
+            raise ValueError(
+                f"data sets {dataset_names[0]!r} and {name!r} can't be used together: their {key} "
+                f"are {values[0]!r} and {value!r}. Register both with the same categories"
+            )

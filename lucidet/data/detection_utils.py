@@ -14,9 +14,19 @@ import torch
 
 from lucidet._absent import absent
 from lucidet.data import transforms as T
-from lucidet.data.catalog import MetadataCatalog
+from lucidet.data.catalog import check_metadata_consistency
 from lucidet.data.fields import as_size
 from lucidet.data.image_io import YUV_FORMAT, convert_image_to_rgb, convert_PIL_to_numpy, read_image
+from lucidet.data.keypoint_annotations import (
+    annotations_to_keypoints,
+    create_keypoint_hflip_indices,
+    transform_keypoint_annotations,
+)
+from lucidet.data.mask_annotations import (
+    annotations_to_masks,
+    any_segmentation,
+    transform_segmentation,
+)
 from lucidet.structures import Boxes, BoxMode, Instances, polygons_to_bitmask
 
 __all__ = [
@@ -42,9 +52,7 @@ __all__ = [
     "transform_proposals",
 ]
 
-create_keypoint_hflip_indices = absent("create_keypoint_hflip_indices")
 get_fed_loss_cls_weights = absent("get_fed_loss_cls_weights")
-transform_keypoint_annotations = absent("transform_keypoint_annotations")
 transform_proposals = absent("transform_proposals")
 
 # M objects, K classes
@@ -114,18 +122,21 @@ def transform_instance_annotations(
     transforms: T.Transform | Sequence[T.Transform],
     image_size: tuple[int, int],
     *,
-    keypoint_hflip_indices: Any = None,
+    keypoint_hflip_indices: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Move one annotation's box as its image was changed, and clip it to the image.
+    """Move one annotation's box, mask and keypoints as its image was changed.
 
     Args:
-        annotation: changed in place: ``bbox`` becomes a (4,) array, ``bbox_mode`` XYXY_ABS.
+        annotation: changed in place: ``bbox`` becomes a (4,) array inside the image, ``bbox_mode``
+            XYXY_ABS; ``segmentation``, if it has one, polygons or (H, W) pixels; ``keypoints``
+            (K, 3).
         transforms: what was done to the image.
         image_size: (height, width) afterwards.
-        keypoint_hflip_indices: without effect (lucidet has no keypoints).
+        keypoint_hflip_indices: (K,) of :func:`create_keypoint_hflip_indices`.
 
     Returns:
-        the same dict. Its box may have become empty; :func:`filter_empty_instances` removes it.
+        the same dict. Box or mask may have become empty; :func:`filter_empty_instances` removes
+        such objects.
     """
     if isinstance(transforms, Sequence):
         transforms = T.TransformList(transforms)
@@ -133,6 +144,14 @@ def transform_instance_annotations(
     moved = transforms.apply_box(annotations_to_xyxy([annotation]))[0]
     annotation["bbox"] = moved.clip(min=0, max=[w, h, w, h])
     annotation["bbox_mode"] = BoxMode.XYXY_ABS
+    if annotation.get("segmentation") is not None:
+        annotation["segmentation"] = transform_segmentation(
+            annotation["segmentation"], transforms, image_size
+        )
+    if annotation.get("keypoints") is not None:
+        annotation["keypoints"] = transform_keypoint_annotations(
+            annotation["keypoints"], transforms, image_size, keypoint_hflip_indices
+        )
     return annotation
 
 
@@ -141,15 +160,25 @@ def annotations_to_instances(
 ) -> Instances:
     """Return annotations as Instances with ``gt_boxes`` (M, 4) and ``gt_classes`` (M,) int64.
 
+    Where annotations have a ``segmentation`` they have ``gt_masks`` too, where they have
+    ``keypoints`` also ``gt_keypoints``.
+
     Args:
         annos: with ``bbox``, ``bbox_mode`` and ``category_id`` in 0..K-1.
-        image_size: (height, width) of the image the boxes lie on.
-        mask_format: without effect (lucidet has no masks).
+        image_size: (height, width) of the image the annotations lie on.
+        mask_format: "polygon" gives PolygonMasks, "bitmask" BitMasks.
+
+    Raises:
+        ValueError: a mask or keypoints can't be used; names the annotation.
     """
     target = Instances(image_size)
     boxes = torch.from_numpy(annotations_to_xyxy(annos)).to(torch.float32)
     target.gt_boxes = Boxes(boxes)
     target.gt_classes = torch.tensor([int(a["category_id"]) for a in annos], dtype=torch.int64)
+    if any_segmentation(annos):
+        target.gt_masks = annotations_to_masks(annos, image_size, mask_format)
+    if any(a.get("keypoints") is not None for a in annos):
+        target.gt_keypoints = annotations_to_keypoints(annos)
     return target
 
 
@@ -180,21 +209,21 @@ def filter_empty_instances(
     box_threshold: float = 1e-5,
     return_mask: bool = False,
 ) -> Any:
-    """Return `instances` without those whose box is empty.
+    """Return `instances` without those whose box or mask is empty.
 
     Args:
-        instances: with ``gt_boxes``.
-        by_box: look at the boxes; must be True, as there is nothing else to look at.
-        by_mask: without effect (lucidet has no masks).
+        instances: with ``gt_boxes``, ``gt_masks``, both or none.
+        by_box, by_mask: look at the boxes, at the masks.
         box_threshold: width and height must exceed this many pixels.
         return_mask: also return the (M,) bool tensor of those kept.
     """
-    if not by_box:
-        raise ValueError("filter_empty_instances filters by boxes only: by_box must be True")
-    if not instances.has("gt_boxes"):
-        kept = torch.ones(len(instances), dtype=torch.bool)
-    else:
-        kept = instances.gt_boxes.nonempty(threshold=box_threshold)
+    if not by_box and not by_mask:
+        raise ValueError("filter_empty_instances: one of by_box and by_mask must be True")
+    kept = torch.ones(len(instances), dtype=torch.bool)
+    if by_box and instances.has("gt_boxes"):
+        kept = kept & instances.gt_boxes.nonempty(threshold=box_threshold)
+    if by_mask and instances.has("gt_masks"):
+        kept = kept & instances.gt_masks.nonempty()
     filtered = instances[kept]
     return (filtered, kept) if return_mask else filtered
 
@@ -228,30 +257,6 @@ def gen_crop_transform_with_instance(
     return T.CropTransform(
         x0, y0, int(crop[1]), int(crop[0]), orig_w=image_size[1], orig_h=image_size[0]
     )
-
-
-def check_metadata_consistency(key: str, dataset_names: Sequence[str]) -> None:
-    """Make sure that several data sets have equal metadata.
-
-    Args:
-        key: for example ``"thing_classes"``.
-        dataset_names: registered names.
-
-    Raises:
-        AttributeError: a data set has no such metadata.
-        ValueError: they differ.
-    """
-    if not dataset_names:
-        raise ValueError(
-            "no data set names given: set DATASETS.TRAIN, as in \"('coco_2017_train',)\""
-        )
-    values = [getattr(MetadataCatalog.get(name), key) for name in dataset_names]
-    for name, value in zip(dataset_names, values, strict=True):
-        if value != values[0]:
-            raise ValueError(
-                f"data sets {dataset_names[0]!r} and {name!r} can't be used together: their {key} "
-                f"are {values[0]!r} and {value!r}. Register both with the same categories"
-            )
 
 
 def build_augmentation(cfg: Any, is_train: bool) -> list[T.Augmentation | T.Transform]:

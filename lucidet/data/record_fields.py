@@ -106,6 +106,9 @@ def _checked_annotation(annotation: Any, where: str) -> dict[str, Any]:
                 f"{where} lacks {key!r}: an annotation needs bbox, bbox_mode and category_id"
             )
     found, key = dict(annotation), ""
+    for key in ("segmentation", "keypoints"):  # null says nothing; they are judged where masks are
+        if found.get(key, key) is None:
+            del found[key]
     try:
         key = "bbox_mode"
         found[key] = BoxMode(found[key])  # raises a ValueError that names the value

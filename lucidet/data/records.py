@@ -12,6 +12,7 @@ from torch.utils.data import ConcatDataset, Dataset
 from lucidet.data.catalog import DatasetCatalog, MetadataCatalog
 from lucidet.data.detection_utils import check_metadata_consistency
 from lucidet.data.fields import is_crowd
+from lucidet.data.keypoint_annotations import count_visible
 from lucidet.data.record_fields import check_records
 from lucidet.utils.logger import create_table
 
@@ -39,6 +40,30 @@ def filter_images_with_only_crowd_annotations(
     return kept
 
 
+def filter_images_with_few_keypoints(
+    dataset_dicts: list[dict[str, Any]], min_keypoints_per_image: int
+) -> list[dict[str, Any]]:
+    """Return the records with enough labelled keypoints, all objects of the image together.
+
+    Args:
+        dataset_dicts: records.
+        min_keypoints_per_image: at least this many.
+    """
+    kept = [
+        record
+        for record in dataset_dicts
+        if sum(map(count_visible, record["annotations"])) >= min_keypoints_per_image
+    ]
+    if len(kept) < len(dataset_dicts):
+        logger.info(
+            "left out %d of %d images with less than %d labelled keypoints",
+            len(dataset_dicts) - len(kept),
+            len(dataset_dicts),
+            min_keypoints_per_image,
+        )
+    return kept
+
+
 def get_detection_dataset_dicts(
     names: str | Sequence[str],
     filter_empty: bool = True,
@@ -51,7 +76,8 @@ def get_detection_dataset_dicts(
     Args:
         names: registered names.
         filter_empty: leave images without usable objects out.
-        min_keypoints, proposal_files: of detectron2; must stay as they are.
+        min_keypoints: leave images with less labelled keypoints out; 0: keep all.
+        proposal_files: of detectron2; must stay None.
         check_consistency: compare ``thing_classes`` of the data sets, and count the objects.
 
     Returns:
@@ -62,8 +88,8 @@ def get_detection_dataset_dicts(
         ValueError: nothing is left, a field of a record has no meaning, or a category id is outside
             0..K-1.
     """
-    if min_keypoints or proposal_files:
-        raise ValueError("lucidet loads boxes only: leave min_keypoints and proposal_files unset")
+    if proposal_files:
+        raise ValueError("lucidet loads no proposals from files: leave proposal_files unset")
     names = [names] if isinstance(names, str) else list(names)
     if not names:
         raise ValueError(
@@ -89,6 +115,8 @@ def get_detection_dataset_dicts(
                 "images without objects set DATALOADER.FILTER_EMPTY_ANNOTATIONS False"
             )
         records = kept
+    if min_keypoints > 0 and has_annotations:
+        records = _with_keypoints(records, min_keypoints, names)
     if check_consistency and has_annotations:
         if any(MetadataCatalog.get(name).get("thing_classes") is None for name in names):
             logger.info("class names of %s are not known: objects are not counted", names)
@@ -102,6 +130,27 @@ def get_detection_dataset_dicts(
             _log_histogram(len(records), counts, logging.INFO if is_new else logging.DEBUG)
             _COUNTS[tuple(names)] = found
     return records
+
+
+def _with_keypoints(
+    records: list[dict[str, Any]], min_keypoints: int, names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the images with enough keypoints.
+
+    Raises:
+        ValueError: none has; names datasets, image and annotation.
+    """
+    kept = filter_images_with_few_keypoints(records, min_keypoints)
+    if kept:
+        return kept
+    first = next((r for r in records if r["annotations"]), records[0])
+    ids = [a.get("id", "without id") for a in first["annotations"]][:3]
+    raise ValueError(
+        f"data sets {list(names)}: none of {len(records)} images has {min_keypoints} labelled "
+        f"keypoints (MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE), for example image "
+        f"{first.get('file_name')} (image_id {first.get('image_id')}), annotations {ids}. Train on "
+        "data with 'keypoints' (keypoints_coco_2017_train), or set MODEL.KEYPOINT_ON False"
+    )
 
 
 def counts_of(names: Sequence[str]) -> dict[str, Any]:

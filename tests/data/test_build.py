@@ -221,8 +221,8 @@ def test_what_can_go_wrong_is_named(cfg, name, write_coco):
         get_detection_dataset_dicts([])
     with pytest.raises(KeyError, match=r"unknown data set 'coco_2018_val'"):
         get_detection_dataset_dicts("coco_2018_val")
-    with pytest.raises(ValueError, match=r"leave min_keypoints"):
-        get_detection_dataset_dicts(name, min_keypoints=1)
+    with pytest.raises(ValueError, match=r"leave proposal_files"):
+        get_detection_dataset_dicts(name, proposal_files=["x.pkl"])
     write_coco(lambda c: c.update(annotations=[]))
     with pytest.raises(ValueError, match=f"{name}.*none of 3 images.*FILTER_EMPTY_ANNOTATIONS"):
         get_detection_dataset_dicts(name)

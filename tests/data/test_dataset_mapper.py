@@ -90,10 +90,14 @@ def test_from_config(record):
     assert len(DatasetMapper(cfg, is_train=False).augmentations.augs) == 1
 
 
-def test_what_lucidet_does_not_load_is_named():
-    for option in ("use_instance_mask", "use_keypoint", "recompute_boxes"):
-        with pytest.raises(ValueError, match=f"boxes only; leave {option}"):
-            DatasetMapper(True, augmentations=[], image_format="BGR", **{option: True})
+def test_options_that_do_not_fit_are_named():
+    for options, message in (
+        ({"precomputed_proposal_topk": 5}, "leave precomputed_proposal_topk"),
+        ({"recompute_boxes": True}, "recompute_boxes needs use_instance_mask"),
+        ({"instance_mask_format": "rle"}, "INPUT.MASK_FORMAT must be one of .* got 'rle'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            DatasetMapper(True, augmentations=[], image_format="BGR", **options)
 
 
 def test_missing_broken_and_other_images_are_named(record, tmp_path):

@@ -8,7 +8,7 @@ from lucidet.config import get_cfg
 from lucidet.data import MetadataCatalog
 from lucidet.data import detection_utils as utils
 from lucidet.data import transforms as T
-from lucidet.structures import Boxes, BoxMode, Instances
+from lucidet.structures import Boxes, BoxMode, Instances, PolygonMasks
 
 
 def anno(bbox, mode=BoxMode.XYXY_ABS, category=0):
@@ -70,8 +70,12 @@ def test_filter_empty_instances():
     assert mask.tolist() == [True, False, False]
     assert len(utils.filter_empty_instances(instances[:0])) == 0
     assert len(utils.filter_empty_instances(Instances((10, 10), scores=torch.ones(2)))) == 2
-    with pytest.raises(ValueError, match=r"by_box must be True"):
-        utils.filter_empty_instances(instances, by_box=False)
+    instances.gt_masks = PolygonMasks([[], [[0, 0, 5, 0, 5, 5]], [[0, 0, 5, 0, 5, 5]]])
+    assert utils.filter_empty_instances(instances, by_box=False).gt_classes.tolist() == [5, 6]
+    assert utils.filter_empty_instances(instances, by_mask=False).gt_classes.tolist() == [4]
+    assert len(utils.filter_empty_instances(instances)) == 0
+    with pytest.raises(ValueError, match=r"one of by_box and by_mask"):
+        utils.filter_empty_instances(instances, by_box=False, by_mask=False)
 
 
 def test_crop_around_an_object():

@@ -32,6 +32,17 @@ _COCO_SPLITS = {
     "coco_2017_test": ("coco/test2017", "coco/annotations/image_info_test2017.json"),
     "coco_2017_test-dev": ("coco/test2017", "coco/annotations/image_info_test-dev2017.json"),
 }
+_KEYPOINT_SPLITS = {
+    f"keypoints_coco_{year}_{split}": (
+        f"coco/{folder}{year}",
+        f"coco/annotations/person_keypoints_{split}{year}.json",
+    )
+    for year, splits in (
+        (2014, {"train": "train", "val": "val", "minival": "val", "valminusminival": "val"}),
+        (2017, {"train": "train", "val": "val"}),
+    )
+    for split, folder in splits.items()
+}
 _SHAPES_SPLITS = {
     f"shapes_{split}": (f"shapes/{split}", f"shapes/annotations/instances_{split}.json")
     for split in ("train", "val")
@@ -47,7 +58,7 @@ _VOC_SPLITS = {
 SMALL = 100
 
 #: as in detectron2, where programs look the paths up
-_PREDEFINED_SPLITS_COCO = {"coco": _COCO_SPLITS}
+_PREDEFINED_SPLITS_COCO = {"coco": _COCO_SPLITS, "coco_person": _KEYPOINT_SPLITS}
 
 
 def datasets_root() -> str:
@@ -94,9 +105,9 @@ def _load_voc(folder: str, split: str) -> list[dict[str, Any]]:
 
 
 def _register_all() -> None:
-    coco = _get_builtin_metadata("coco")
-    for name, paths in _COCO_SPLITS.items():
-        _register_split(name, *paths, coco)
+    for family, splits in _PREDEFINED_SPLITS_COCO.items():
+        for name, paths in splits.items():
+            _register_split(name, *paths, _get_builtin_metadata(family))
     for name, paths in _SHAPES_SPLITS.items():
         _register_split(name, *paths, {})
     for name, (folder, split, year) in _VOC_SPLITS.items():

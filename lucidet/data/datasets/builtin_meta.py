@@ -5,7 +5,12 @@ from __future__ import annotations
 import colorsys
 from typing import Any
 
-__all__ = ["COCO_CATEGORIES"]
+__all__ = [
+    "COCO_CATEGORIES",
+    "COCO_PERSON_KEYPOINT_FLIP_MAP",
+    "COCO_PERSON_KEYPOINT_NAMES",
+    "KEYPOINT_CONNECTION_RULES",
+]
 
 # COCO 2017: id:name; ids have gaps where categories were planned and not annotated
 _COCO_NAMES = """
@@ -57,8 +62,85 @@ def _get_coco_instances_meta() -> dict[str, Any]:
     }
 
 
+#: COCO's keypoints of a person, in the order of its files
+COCO_PERSON_KEYPOINT_NAMES = (
+    "nose",
+    "left_eye",
+    "right_eye",
+    "left_ear",
+    "right_ear",
+    "left_shoulder",
+    "right_shoulder",
+    "left_elbow",
+    "right_elbow",
+    "left_wrist",
+    "right_wrist",
+    "left_hip",
+    "right_hip",
+    "left_knee",
+    "right_knee",
+    "left_ankle",
+    "right_ankle",
+)
+
+_SIDED = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+
+#: pairs that change places in a mirror image
+COCO_PERSON_KEYPOINT_FLIP_MAP = tuple((f"left_{part}", f"right_{part}") for part in _SIDED)
+
+
+def _connection_rules() -> list[tuple[str, str, tuple[int, int, int]]]:
+    """Return the lines of the skeleton: head, then arms, then legs, each with its RGB color."""
+    limbs = [("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle")]
+    pairs = [
+        ("left_ear", "left_eye"),
+        ("right_ear", "right_eye"),
+        ("left_eye", "nose"),
+        ("nose", "right_eye"),
+        ("left_shoulder", "right_shoulder"),
+        *((f"{side}_{a}", f"{side}_{b}") for a, b in limbs[:2] for side in ("left", "right")),
+        ("left_hip", "right_hip"),
+        *((f"{side}_{a}", f"{side}_{b}") for a, b in limbs[2:] for side in ("left", "right")),
+    ]
+    colors = category_colors(len(pairs))
+    return [(a, b, (r, g, k)) for (a, b), (r, g, k) in zip(pairs, colors, strict=True)]
+
+
+#: (name, name, RGB color) of each line that joins two keypoints of a person
+KEYPOINT_CONNECTION_RULES = _connection_rules()
+
+#: the classes of Cityscapes that have instances: the id in its files -> name
+CITYSCAPES_THINGS = {
+    24: "person",
+    25: "rider",
+    26: "car",
+    27: "truck",
+    28: "bus",
+    31: "train",
+    32: "motorcycle",
+    33: "bicycle",
+}
+
+
+def _get_coco_person_meta() -> dict[str, Any]:
+    return {
+        "thing_classes": ["person"],
+        "keypoint_names": list(COCO_PERSON_KEYPOINT_NAMES),
+        "keypoint_flip_map": list(COCO_PERSON_KEYPOINT_FLIP_MAP),
+        "keypoint_connection_rules": KEYPOINT_CONNECTION_RULES,
+    }
+
+
+_FAMILIES = {
+    "coco": _get_coco_instances_meta,
+    "coco_person": _get_coco_person_meta,
+    "cityscapes": lambda: {"thing_classes": list(CITYSCAPES_THINGS.values())},
+}
+
+
 def _get_builtin_metadata(dataset_name: str) -> dict[str, Any]:
-    """Return the metadata of a family of data sets; ``"coco"`` is the one there is."""
-    if dataset_name == "coco":
-        return _get_coco_instances_meta()
-    raise KeyError(f"no built-in metadata for {dataset_name!r}; known: 'coco'")
+    """Return the metadata of a family of data sets: "coco", "coco_person" or "cityscapes"."""
+    if dataset_name not in _FAMILIES:
+        known = ", ".join(map(repr, _FAMILIES))
+        raise KeyError(f"no built-in metadata for {dataset_name!r}; known: {known}")
+    return _FAMILIES[dataset_name]()

@@ -19,10 +19,12 @@ from lucidet._absent import absent
 from lucidet.data.box_report import BoxReport
 from lucidet.data.catalog import DatasetCatalog, MetadataCatalog
 from lucidet.data.datasets.coco_json import drop_unusable, fill_sizes, image_path, read_coco
-from lucidet.data.fields import id_order
+from lucidet.data.fields import as_box, id_order
 from lucidet.data.image_io import image_size
+from lucidet.data.keypoint_annotations import as_keypoints
 from lucidet.data.match_classes import match_classes
 from lucidet.data.record_fields import CheckedRecords, check_records
+from lucidet.data.segmentation import has_segmentation, json_segmentation, segmentation_area
 from lucidet.structures import BoxMode
 
 __all__ = [
@@ -37,8 +39,12 @@ logger = logging.getLogger(__name__)
 
 load_sem_seg = absent("load_sem_seg")
 
-# what a record's annotation takes over beside box and category; area decides COCO's size classes
-_KEPT_KEYS = ("area",)
+# what a record's annotation takes over beside box and category; area decides COCO's size classes,
+# num_keypoints whether keypoints are evaluated
+_KEPT_KEYS = ("id", "area", "segmentation", "keypoints", "num_keypoints")
+
+# COCO's keypoints are whole numbers, the pixel that holds the point; here its middle is meant
+_HALF_PIXEL = 0.5
 
 
 def load_coco_json(
@@ -56,12 +62,15 @@ def load_coco_json(
         dataset_name: its metadata gets ``thing_classes`` and
             ``thing_dataset_id_to_contiguous_id``, and category ids become contiguous. None keeps
             the file's ids.
-        extra_annotation_keys: further keys to take over, as ``["segmentation"]``.
+        extra_annotation_keys: further keys to take over, as ``["occluded"]``.
 
     Returns:
         one record for each image, ordered by image id: ``file_name``, ``height``, ``width`` (if
         the file has them), ``image_id``, ``annotations`` with ``bbox`` (XYWH pixels),
-        ``bbox_mode``, ``category_id``, ``iscrowd`` and ``area`` (if the file has it).
+        ``bbox_mode``, ``category_id``, ``iscrowd``, and if the file has them ``id``, ``area``,
+        ``segmentation`` (polygons or RLE as they are in the file; decoded when they are used),
+        ``num_keypoints`` and ``keypoints`` (x, y, visibility; COCO's whole pixels become pixel
+        centers, + 0.5).
 
     Raises:
         FileNotFoundError: no such file.
@@ -156,6 +165,8 @@ def _to_object(
 ) -> dict[str, Any]:
     category = annotation["category_id"]
     found = {key: annotation[key] for key in kept_keys if annotation.get(key) is not None}
+    if "keypoints" in found:
+        found["keypoints"] = shift_keypoints(found["keypoints"], _HALF_PIXEL)
     return {
         **found,
         "iscrowd": annotation.get("iscrowd", 0),
@@ -163,6 +174,18 @@ def _to_object(
         "bbox_mode": BoxMode.XYWH_ABS,
         "category_id": category if id_map is None else id_map[category],
     }
+
+
+def shift_keypoints(keypoints: Any, by: float) -> Any:
+    """Return keypoints with `by` added to each x and y; what is no list of numbers as it is.
+
+    >>> shift_keypoints([3, 4, 2, 0, 0, 0], 0.5)
+    [3.5, 4.5, 2, 0.5, 0.5, 0]
+    """
+    numbers = as_box(keypoints)
+    if numbers is None:
+        return keypoints
+    return [v if i % 3 == 2 else v + by for i, v in enumerate(numbers)]
 
 
 def convert_to_coco_dict(dataset_name: str) -> dict[str, Any]:
@@ -174,8 +197,9 @@ def convert_to_coco_dict(dataset_name: str) -> dict[str, Any]:
             they keep 0..K-1.
 
     Returns:
-        ``info``, ``images``, ``annotations`` (ids from 1), ``categories``. ``area`` is the record's
-        own, else the box's.
+        ``info``, ``images``, ``annotations`` (ids from 1; with ``segmentation`` and ``keypoints``
+        where the records have them), ``categories``. ``area`` is the record's own, else the mask's,
+        else the box's.
     """
     records = check_records(DatasetCatalog.get(dataset_name), dataset_name)
     meta = MetadataCatalog.get(dataset_name)
@@ -195,6 +219,8 @@ def convert_to_coco_dict(dataset_name: str) -> dict[str, Any]:
         for obj in record["annotations"]:
             category = obj["category_id"]
             box, area = _coco_box(obj)
+            shape = _coco_shape(obj, images[-1], dataset_name)
+            area = shape.pop("area", area)
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -204,6 +230,7 @@ def convert_to_coco_dict(dataset_name: str) -> dict[str, Any]:
                     # VOC's difficult boxes are ignored in an evaluation, as crowd regions are
                     "iscrowd": int(bool(obj.get("iscrowd", 0) or obj.get("difficult", 0))),
                     "category_id": to_file_id.get(category, category),
+                    **shape,
                 }
             )
     categories = [
@@ -232,6 +259,29 @@ def _coco_image(record: dict[str, Any], dataset_name: str) -> dict[str, Any]:
         "height": record["height"],
         "file_name": str(record["file_name"]),
     }
+
+
+def _coco_shape(obj: dict[str, Any], image: dict[str, Any], dataset_name: str) -> dict[str, Any]:
+    """Return segmentation, its area, and keypoints of an annotation, as far as it has them."""
+    found: dict[str, Any] = {}
+    try:
+        if has_segmentation(obj):
+            height, width = image["height"], image["width"]
+            segmentation = obj["segmentation"]
+            found["segmentation"] = json_segmentation(segmentation, height, width)
+            if obj.get("area") is None:
+                found["area"] = segmentation_area(segmentation, height, width)
+        if obj.get("keypoints") is not None:
+            points = as_keypoints(obj["keypoints"])
+            count = int((points[:, 2] > 0).sum())
+            found["keypoints"] = shift_keypoints(points.ravel().tolist(), -_HALF_PIXEL)
+            found["num_keypoints"] = obj.get("num_keypoints", count)
+    except ValueError as error:
+        raise ValueError(
+            f"data set {dataset_name!r}: image {image['id']}, annotation "
+            f"{obj.get('id', 'without id')}: {error}"
+        ) from None
+    return found
 
 
 def _coco_box(obj: dict[str, Any]) -> tuple[list[float], float]:

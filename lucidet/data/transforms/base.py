@@ -180,7 +180,11 @@ class TransformList(Transform):
         return self._apply(segmentation, "apply_segmentation")
 
     def apply_polygons(self, polygons: list[np.ndarray]) -> list[np.ndarray]:
-        return self._apply(polygons, "apply_polygons")
+        for transform in self.transforms:
+            # what only looks like a Transform may not have it: its points move all the same
+            move = getattr(transform, "apply_polygons", None)
+            polygons = move(polygons) if move else [*map(transform.apply_coords, polygons)]
+        return polygons
 
     def __getattr__(self, name: str) -> Any:
         # kinds of data added by register_type: they exist here if every member knows them

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from lucidet.data.transforms.base import NoOpTransform, Transform
+from lucidet.data.transforms.polygons import clip_polygons
 
 
 class HFlipTransform(Transform):
@@ -69,6 +70,11 @@ class CropTransform(Transform):
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         return coords - np.array([self.x0, self.y0], dtype=coords.dtype)
+
+    def apply_polygons(self, polygons: list[np.ndarray]) -> list[np.ndarray]:
+        """Move polygons, each (P, 2), and cut them at the window; their number may change."""
+        moved = [self.apply_coords(polygon) for polygon in polygons]
+        return clip_polygons(moved, 0, 0, self.w, self.h)
 
     def inverse(self) -> Transform:
         """Pad back to the former size (what was cut off comes back as 0)."""

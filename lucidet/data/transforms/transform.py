@@ -25,6 +25,7 @@ from lucidet.data.transforms.basic import (
     interpolate_array,
     scale_coords,
 )
+from lucidet.data.transforms.polygons import clip_polygons
 
 __all__ = [
     "AffineTransform",
@@ -180,6 +181,11 @@ class AffineTransform(Transform):
         coords = np.asarray(coords, dtype=np.result_type(coords, np.float32))
         return (coords @ self.matrix[:, :2].T + self.matrix[:, 2]).astype(coords.dtype)
 
+    def apply_polygons(self, polygons: list[np.ndarray]) -> list[np.ndarray]:
+        """Move polygons, each (P, 2), and cut them at the image; their number may change."""
+        height, width = self.output_size
+        return clip_polygons(super().apply_polygons(polygons), 0, 0, width, height)
+
     def inverse(self) -> Transform:
         return AffineTransform(
             self._inverse_matrix(), self.input_size, self.output_size, self.interp
@@ -266,6 +272,11 @@ class ExtentTransform(Transform):
         return scale_coords(
             coords - np.array([x0, y0], dtype=coords.dtype), w / (x1 - x0), h / (y1 - y0)
         )
+
+    def apply_polygons(self, polygons: list[np.ndarray]) -> list[np.ndarray]:
+        """Move polygons, each (P, 2), and cut them at the image; their number may change."""
+        height, width = self.output_size
+        return clip_polygons(super().apply_polygons(polygons), 0, 0, width, height)
 
 
 def _per_plane(img: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:

@@ -23,6 +23,7 @@ def test_records(write_coco, name, tmp_path):
     assert records[0]["file_name"] == str(tmp_path / "a.jpg")
     assert (records[0]["height"], records[0]["width"]) == (40, 60)
     assert records[0]["annotations"][0] == {
+        "id": 1,
         "iscrowd": 0,
         "bbox": [10, 10, 20, 10],
         "bbox_mode": BoxMode.XYWH_ABS,
@@ -42,13 +43,40 @@ def test_without_a_name_ids_stay(write_coco, tmp_path):
 
 
 def test_extra_keys(write_coco, tmp_path):
+    path = write_coco(lambda c: c["annotations"][0].update(occluded=1))
+    assert "occluded" not in load_coco_json(path, tmp_path)[0]["annotations"][0]
+    annotation = load_coco_json(path, tmp_path, None, ["occluded"])[0]["annotations"][0]
+    assert annotation["occluded"] == 1
+
+
+def test_masks_and_keypoints_are_kept_as_they_are(write_coco, tmp_path, name):
+    rle = {"size": [40, 60], "counts": [2390, 10]}
+
     def change(content):
-        content["annotations"][0]["segmentation"] = [[0, 0, 1, 1, 2, 2]]
+        first, second, third = content["annotations"]
+        first.update(segmentation=[[0, 0, 1, 1, 2, 2]], keypoints=[3, 4, 2, 0, 0, 0])
+        second["segmentation"] = rle
+        third.update(segmentation=None, keypoints=None)
 
     path = write_coco(change)
-    assert "segmentation" not in load_coco_json(path, tmp_path)[0]["annotations"][0]
-    annotation = load_coco_json(path, tmp_path, None, ["segmentation"])[0]["annotations"][0]
-    assert annotation["segmentation"] == [[0, 0, 1, 1, 2, 2]]
+    records = load_coco_json(path, tmp_path, name)
+    first, second = records[0]["annotations"]
+    assert first["segmentation"] == [[0, 0, 1, 1, 2, 2]]
+    assert first["keypoints"] == [3.5, 4.5, 2, 0.5, 0.5, 0]  # the middle of COCO's pixel
+    assert second["segmentation"] == rle
+    assert not {"segmentation", "keypoints"} & records[1]["annotations"][0].keys()
+    register_coco_instances(name + "_2", {}, path, tmp_path)
+    try:
+        written = convert_to_coco_dict(name + "_2")["annotations"]
+    finally:
+        DatasetCatalog.remove(name + "_2")
+        MetadataCatalog.remove(name + "_2")
+    assert written[0]["segmentation"] == [[0, 0, 1, 1, 2, 2]]
+    assert written[0]["keypoints"] == [3, 4, 2, 0, 0, 0]
+    assert written[0]["num_keypoints"] == 1
+    assert written[0]["area"] == 0  # of the mask: its corners lie on a line
+    assert written[1]["area"] == 10
+    assert "segmentation" not in written[2]
 
 
 def test_no_annotations_and_no_images(write_coco, tmp_path):
