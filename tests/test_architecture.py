@@ -32,6 +32,8 @@ ORDER = [
     "evaluation",
     "model_zoo",  # loads weights into models
     "utils.testing",  # helpers for users' tests, at detectron2's path; nothing here imports it
+    "inspection.event",
+    "inspection.trace",  # copies what stages show; the engine keeps one of a step that went wrong
     "results",  # the page that a training ends with
     "engine",
     "inspection",

@@ -35,6 +35,7 @@ COMMANDS: dict[str, Command] = {
         "lucidet.cli.inspect", "show what every stage did with one image, as a page"
     ),
     "step": Command("lucidet.cli.step", "step through one image in the terminal"),
+    "replay": Command("lucidet.cli.replay", "run a training step again that was not finite"),
     "config": Command("lucidet.cli.config", "show, check and translate config files"),
 }
 

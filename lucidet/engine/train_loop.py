@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lucidet.engine.acceleration import CompiledParts, GraphedParts
+from lucidet.engine.black_box import BlackBox
 from lucidet.engine.loss_monitor import LossWatch, StepValues
 from lucidet.engine.trainer_base import HookBase, TrainerBase
 from lucidet.solver import check_optimizer_state, load_optimizer_state
@@ -43,7 +44,7 @@ class SimpleTrainer(TrainerBase):
         async_write_metrics: on a GPU, leave losses that have not arrived yet to the next time
             instead of waiting for them.
         accumulate: batches whose gradients are averaged for one update.
-        output_dir: where the batch of a loss that is not finite is saved; None: not at all.
+        output_dir: where a step whose loss or gradient is not finite is kept; None: not at all.
         compiled: parts of `model` that run compiled, or as CUDA graphs, in these steps.
     """
 
@@ -76,7 +77,8 @@ class SimpleTrainer(TrainerBase):
         self.accumulate = accumulate
         self.compiled = compiled
         self._data_loader_iter_obj: Iterator[Any] | None = None
-        self._watch = LossWatch(output_dir)
+        self.black_box = BlackBox(output_dir, model, self.precision_context) if output_dir else None
+        self._watch = LossWatch(self.black_box)
         self._finished: list[StepValues] = []  # checked, not yet written
         self._prefix = ""  # of the name of the total loss
         self._modules_with_metrics: list[nn.Module] | None = None
@@ -92,13 +94,15 @@ class SimpleTrainer(TrainerBase):
             asked = time.perf_counter()
             batch = self._next_batch()
             data_time += time.perf_counter() - asked
+            batches.append(batch)
+            if self.black_box and part == 0:
+                self.black_box.before_step(self.iter)
             with self._gradient_exchange(last=part == self.accumulate - 1):
                 with self.precision_context(), self._compiled_parts():
-                    losses = _as_dict(self.model(batch))
+                    losses = self._losses(batches)
                 self.backward(sum(losses.values()) / self.accumulate)
             for name, loss in losses.items():
                 means[name] = means.get(name, 0) + loss.detach() / self.accumulate
-            batches.append(batch)
         self.after_backward()
         self._write_metrics(means, data_time, batch=batches)
         self.update_weights()
@@ -116,6 +120,16 @@ class SimpleTrainer(TrainerBase):
     def update_weights(self) -> None:
         """Take one optimiser step."""
         self.optimizer.step()
+
+    def _losses(self, batches: list[Any]) -> dict[str, torch.Tensor]:
+        """Return the losses of the last batch; the step is kept where the model refuses it."""
+        try:
+            return _as_dict(self.model(batches[-1]))
+        except ValueError as refused:
+            if self.black_box is None:
+                raise
+            kept = self.black_box.write(self.iter, {}, batches)
+            raise ValueError(f"{refused}.{kept}") from refused
 
     def _compiled_parts(self) -> AbstractContextManager[Any]:
         return self.compiled.in_use() if self.compiled else nullcontext()
@@ -175,7 +189,7 @@ class SimpleTrainer(TrainerBase):
         self._prefix = prefix
         losses = {prefix + name: value.detach() for name, value in loss_dict.items()}
         metrics = {"data_time": data_time, **self._model_metrics()}
-        self._watch.add(iteration, losses, metrics, batch)
+        self._watch.add(iteration, losses, metrics, batch, self._checks())
         due = (iteration + 1) % self.gather_metric_period == 0 or iteration + 1 == self.max_iter
         wait = due and not (self.async_write_metrics and comm.get_world_size() == 1)
         self._finished += self._watch.collect(wait)
@@ -185,6 +199,15 @@ class SimpleTrainer(TrainerBase):
         if has_event_storage() and comm.get_world_size() == 1:
             # a reader of a history gets the losses of all steps; several processes must gather
             get_event_storage().on_reading(None if due and wait else self.flush)
+
+    def _checks(self) -> dict[str, torch.Tensor]:
+        """Return what must be finite beside the losses: the largest gradient."""
+        gradients = [
+            p.grad for g in self.optimizer.param_groups for p in g["params"] if p.grad is not None
+        ]
+        if not gradients:
+            return {}
+        return {"largest gradient": torch.nn.utils.get_total_norm(gradients, float("inf"))}
 
     def _model_metrics(self) -> dict[str, Any]:
         """Return what the model's modules have measured: the dicts named ``metrics``."""
@@ -315,6 +338,8 @@ class AMPTrainer(SimpleTrainer):
             scales = precision == torch.float16 and self.device_type == "cuda"
             grad_scaler = torch.amp.GradScaler(self.device_type, enabled=scales)
         self.grad_scaler = grad_scaler
+        if self.black_box:
+            self.black_box.dtype = str(precision).removeprefix("torch.")
         self.log_grad_scaler = log_grad_scaler
 
     def precision_context(self) -> AbstractContextManager[Any]:

@@ -133,6 +133,8 @@ class DefaultTrainer(TrainerBase):
         )
         model = create_ddp_model(model, broadcast_buffers=False, find_unused_parameters=unused)
         self._trainer = self._build_step(cfg, model, data_loader, optimizer)
+        if self._trainer.black_box:
+            self._trainer.black_box.config = cfg.dump()
 
         # weak: the checkpointer must not keep the trainer, and its memory, alive
         self.checkpointer = DetectionCheckpointer(

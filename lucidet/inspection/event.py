@@ -91,11 +91,15 @@ def statistics(tensor: Tensor) -> dict[str, float]:
     }
 
 
-def snapshot(value: Any) -> Any:
+def snapshot(value: Any, largest: int = LARGEST_TENSOR) -> Any:
     """Return a copy of a probe's value that nothing can change afterwards, on the CPU.
 
     Tensors, arrays and boxes become tensors; containers keep their form; plain values stay; of
     anything else there is its text.
+
+    Args:
+        value: of a probe.
+        largest: bytes of one tensor that are kept; of a larger one its first rows.
     """
     if isinstance(value, Boxes | RotatedBoxes):
         value = value.tensor
@@ -104,23 +108,23 @@ def snapshot(value: Any) -> Any:
     if isinstance(value, torch.nn.Parameter):
         value = value.data
     if isinstance(value, Tensor):
-        return _kept(value.detach())
+        return _kept(value.detach(), largest)
     if isinstance(value, bool | int | float | str) or value is None:
         return value
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, dict):
-        return {str(key): snapshot(item) for key, item in value.items()}
+        return {str(key): snapshot(item, largest) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [snapshot(item) for item in value]
+        return [snapshot(item, largest) for item in value]
     return repr(value)
 
 
-def _kept(tensor: Tensor) -> Tensor | Thinned:
+def _kept(tensor: Tensor, largest: int) -> Tensor | Thinned:
     size = tensor.numel() * tensor.element_size()
-    if size <= LARGEST_TENSOR:
+    if size <= largest:
         return tensor.to("cpu", copy=True).contiguous()
-    rows = max(1, LARGEST_TENSOR // (size // len(tensor)))
+    rows = max(1, largest // (size // len(tensor)))
     return Thinned(tensor[:rows].to("cpu", copy=True), tuple(tensor.shape), statistics(tensor))
 
 

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lucidet._regular_file import check_regular, read_regular
-from lucidet.inspection.event import Event, Thinned, snapshot
+from lucidet.inspection.event import LARGEST_TENSOR, Event, Thinned, snapshot
 from lucidet.utils.probe import watching
 
 __all__ = ["Reached", "Trace", "load_trace", "save_trace", "trace_files", "watch"]
@@ -72,9 +72,9 @@ class Trace:
         """Return the events whose name matches `pattern`: ``rpn.assign``, ``rpn.*``."""
         return [e for e in self.events if fnmatch.fnmatchcase(e.name, pattern)]
 
-    def add(self, name: str, values: dict[str, Any]) -> Event:
-        """Append an event with copies of `values`."""
-        event = Event(name, {key: snapshot(value) for key, value in values.items()})
+    def add(self, name: str, values: dict[str, Any], largest: int = LARGEST_TENSOR) -> Event:
+        """Append an event with copies of `values`; `largest`: see `snapshot`."""
+        event = Event(name, {key: snapshot(value, largest) for key, value in values.items()})
         self.events.append(event)
         return event
 
@@ -106,6 +106,7 @@ def watch(
     until: str | None = None,
     only: Collection[str] | None = None,
     on_event: Callable[[Event], None] | None = None,
+    largest: int = LARGEST_TENSOR,
 ) -> Iterator[Trace]:
     """Record every probe inside the ``with`` block.
 
@@ -114,6 +115,7 @@ def watch(
         until: a name or pattern such as ``rpn.assign``: the block ends there, as if done.
         only: names of the probes that are recorded; default: all.
         on_event: called with each event when it has been recorded.
+        largest: bytes of one tensor that are kept; of a larger one its first rows.
     """
     trace = trace if trace is not None else Trace()
     reached = Reached()
@@ -121,7 +123,7 @@ def watch(
     def watcher(name: str, values: dict[str, Any]) -> None:
         if only is not None and name not in only:
             return
-        event = trace.add(name, values)
+        event = trace.add(name, values, largest)
         if on_event is not None:
             on_event(event)
         if until is not None and fnmatch.fnmatchcase(name, until):

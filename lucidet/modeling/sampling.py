@@ -18,20 +18,26 @@ from torch import Tensor
 
 from lucidet.utils import comm
 
-__all__ = ["keyed_step", "random_priorities", "subsample_labels", "subsample_masks"]
+__all__ = [
+    "current_step_key",
+    "keyed_step",
+    "random_priorities",
+    "subsample_labels",
+    "subsample_masks",
+]
 
 
 class _StepKey:
     """Numbers the draws of one step; each draw has a key of its own."""
 
     def __init__(self, seed: int, step: int) -> None:
-        self._entropy = (seed, step)
+        self.key = (seed, step)
         self._draws = 0
         self._generators: dict[torch.device, torch.Generator] = {}
 
     def generator(self, device: torch.device) -> torch.Generator:
         """Return the generator of the next draw; seeding it does not wait for the device."""
-        key = np.random.SeedSequence((*self._entropy, self._draws)).generate_state(1, np.uint64)
+        key = np.random.SeedSequence((*self.key, self._draws)).generate_state(1, np.uint64)
         self._draws += 1
         generator = self._generators.setdefault(device, torch.Generator(device))
         return generator.manual_seed(int(key[0] >> np.uint64(1)))
@@ -60,6 +66,11 @@ def keyed_step(seed: int, step: int) -> Iterator[None]:
         yield
     finally:
         _step = outside
+
+
+def current_step_key() -> tuple[int, int] | None:
+    """Return the (seed, step) of the `keyed_step` block that runs now; None outside of one."""
+    return None if _step is None else _step.key
 
 
 def random_priorities(images: int, candidates: int, device: torch.device) -> Tensor:

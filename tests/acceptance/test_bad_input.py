@@ -340,11 +340,13 @@ def test_a_loss_that_is_not_finite(tiny_data: Any, train: Run, tmp_path: Path) -
     assert "SOLVER.BASE_LR" in error
     assert re.search(r"[123]\.jpg", error)
     assert "Traceback" not in printed
-    saved = tmp_path / "out" / f"nonfinite_batch_iter{found[3]}.pth"
+    saved = tmp_path / "out" / f"bad_step_iter{found[3]}"
     assert str(saved) in error
-    (batch,) = torch.load(saved, weights_only=True)["batch"]  # one, as nothing is accumulated
+    # one batch, as nothing is accumulated
+    (batch,) = torch.load(saved / "step.pth", weights_only=True)["batches"]
     assert [Path(record["file_name"]).name for record in batch] == re.findall(r"\d\.jpg", error)
     assert not (tmp_path / "out" / "model_final.pth").exists()
+    assert main(["replay", str(saved)]) == 0  # the same bits
 
 
 # ------------------------------------------------------------------------------------- arguments

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from lucidet.engine.black_box import BlackBox
 from lucidet.engine.loss_monitor import LossWatch, NonFiniteLossError
 from lucidet.engine.odd_input import describe_images, odd_input
 from lucidet.structures import Boxes, Instances
@@ -55,7 +56,7 @@ def test_what_is_no_record_is_not_looked_at() -> None:
 
 
 def test_the_message_names_the_image(tmp_path: Path) -> None:
-    watch = LossWatch(tmp_path)
+    watch = LossWatch(BlackBox(tmp_path))
     batch = [record(GOOD, number=8), record([4.0, 2.0, 4.0, 6.0], number=9)]
     watch.add(3, {"loss": torch.tensor(torch.nan)}, {}, batch)
     with pytest.raises(NonFiniteLossError) as stopped:

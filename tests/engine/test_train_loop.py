@@ -12,9 +12,8 @@ from torch import nn
 
 from lucidet.checkpoint import Checkpointer
 from lucidet.engine.hooks import CallbackHook, HookBase, PeriodicCheckpointer
-from lucidet.engine.loss_monitor import NonFiniteLossError, require_finite_weights, save_batch
+from lucidet.engine.loss_monitor import NonFiniteLossError, require_finite_weights
 from lucidet.engine.train_loop import AMPTrainer, SimpleTrainer, TrainerBase
-from lucidet.structures import Boxes, Instances
 from lucidet.utils.events import EventStorage, get_event_storage
 from tests.engine.toy import ToyDetector, ToyLoader, losses_of, make_trainer
 
@@ -229,8 +228,8 @@ def test_non_finite_loss_stops_and_saves_the_batch(tmp_path: Path, accumulate: i
     assert caught.value.iteration == iteration
     # weights are those before the bad step
     assert all(torch.equal(before[k], v) for k, v in trainer.model.state_dict().items())
-    saved = torch.load(tmp_path / f"nonfinite_batch_iter{iteration}.pth", weights_only=True)
-    names = [r["file_name"] for part in saved["batch"] for r in part]
+    saved = torch.load(tmp_path / f"bad_step_iter{iteration}/step.pth", weights_only=True)
+    names = [r["file_name"] for part in saved["batches"] for r in part]
     assert "9.jpg" in names
     assert len(names) == 4 * accumulate
     assert str(tmp_path) in str(caught.value)
@@ -241,19 +240,6 @@ def test_folder_that_cannot_be_written_does_not_hide_the_loss(tmp_path: Path) ->
     trainer = make_trainer(Breaks(), output_dir=str(tmp_path / "file"))
     with pytest.raises(FloatingPointError, match=r"loss_box_reg is inf.*could not be saved"):
         trainer.train(0, 10)
-
-
-def test_saved_batch_has_plain_instances(tmp_path: Path) -> None:
-    instances = Instances((4, 6))
-    instances.gt_boxes = Boxes(torch.tensor([[0.0, 1.0, 2.0, 3.0]]))
-    instances.gt_classes = torch.tensor([2])
-    save_batch(
-        [{"image": torch.zeros(3, 4, 6), "instances": instances, "x": {1}}, {}], tmp_path / "b"
-    )
-    first, empty = torch.load(tmp_path / "b", weights_only=True)["batch"]
-    assert first["instances"]["image_size"] == (4, 6)
-    assert first["instances"]["fields"]["gt_boxes"].tolist() == [[0.0, 1.0, 2.0, 3.0]]
-    assert empty == {}
 
 
 def test_bad_weights_are_not_saved(tmp_path: Path) -> None:

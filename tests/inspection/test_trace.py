@@ -50,9 +50,8 @@ def test_until_ends_the_block():
     assert not reached
 
 
-def test_a_large_tensor_is_thinned(monkeypatch):
-    monkeypatch.setattr(event_module, "LARGEST_TENSOR", 64)
-    with watch() as trace:
+def test_a_large_tensor_is_thinned():
+    with watch(largest=64) as trace:
         probe("roi.pool", features=torch.arange(100.0).view(10, 10))
     kept = trace["roi.pool"]["features"]
     assert isinstance(kept, Thinned)
