@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["result_view", "state_of_fate", "state_of_verdict"]
+__all__ = ["Titles", "result_view", "state_of_fate", "state_of_verdict"]
+
+#: ``fates`` and ``verdicts``: key -> title
+Titles = dict[str, dict[str, str]]
 
 
 def state_of_fate(fate: str) -> str:
@@ -17,13 +20,13 @@ def state_of_verdict(verdict: str) -> str:
     return {"true_positive": "found", "ignored": "ignored"}.get(verdict, "wrong")
 
 
-def result_view(explanation: dict[str, Any], image: str, titles: dict[str, str]) -> dict[str, Any]:
+def result_view(explanation: dict[str, Any], image: str, titles: Titles) -> dict[str, Any]:
     """Return the view of an explained image.
 
     Args:
         explanation: plain data, as `lucidet.explain.record` describes it.
         image: key of the picture among the page's images.
-        titles: of fates and verdicts.
+        titles: of ``fates`` and of ``verdicts``.
 
     Returns:
         ``truth`` and ``detections`` with boxes in pixels of the file, ``tiles``, ``size``.
@@ -39,6 +42,7 @@ def result_view(explanation: dict[str, Any], image: str, titles: dict[str, str])
             "state": state_of_fate(entry["fate"]),
             "title": _with_score(titles, entry, explanation),
             "reason": entry["text"],
+            "partner": entry["detection"],
             "chain": [_step(stage, scale) for stage in entry["chain"]],
         }
         for entry in explanation["objects"]
@@ -49,8 +53,9 @@ def result_view(explanation: dict[str, Any], image: str, titles: dict[str, str])
             "name": entry["name"],
             "score": entry["score"],
             "state": state_of_verdict(entry["verdict"]),
-            "title": titles.get(entry["verdict"], entry["verdict"]),
+            "title": titles.get("verdicts", {}).get(entry["verdict"], entry["verdict"]),
             "reason": entry["text"],
+            "partner": entry["object"],
             "chain": [_step(stage, scale) for stage in entry["origin"]],
         }
         for entry in explanation["detections"]
@@ -59,8 +64,8 @@ def result_view(explanation: dict[str, Any], image: str, titles: dict[str, str])
     return {**view, "tiles": _tiles(truth, detections)}
 
 
-def _with_score(titles: dict[str, str], entry: dict[str, Any], explanation: dict[str, Any]) -> str:
-    title = titles.get(entry["fate"], entry["fate"])
+def _with_score(titles: Titles, entry: dict[str, Any], explanation: dict[str, Any]) -> str:
+    title = titles.get("fates", {}).get(entry["fate"], entry["fate"])
     index = entry.get("detection")
     if entry["fate"] != "detected" or index is None:
         return title

@@ -11,7 +11,7 @@ from lucidet.inspection.page.page_data import PageData
 from lucidet.inspection.trace import Trace
 from lucidet.pages.blocks import Block
 from lucidet.pages.charts import bar_chart
-from lucidet.pages.result import result_view
+from lucidet.pages.result import Titles, result_view
 
 __all__ = ["brief", "front", "grouped"]
 
@@ -49,7 +49,7 @@ def front(
     steps: list[dict[str, Any]],
     findings: list[dict[str, Any]],
     explanation: dict[str, Any] | None,
-    titles: dict[str, str],
+    titles: Titles,
 ) -> dict[str, Any]:
     """Return what the front shows.
 

@@ -25,6 +25,7 @@ from lucidet.inspection.stages import CHAPTERS, STAGES, Chapter
 from lucidet.inspection.trace import Trace
 from lucidet.pages.blocks import Block, number, table
 from lucidet.pages.document import render_page
+from lucidet.pages.result import Titles
 
 __all__ = ["Page", "build_steps", "embedded_page", "render", "write_report"]
 
@@ -153,7 +154,7 @@ def _title(event: Event) -> str:
 def render(
     trace: Trace,
     explanation: dict[str, Any] | None = None,
-    titles: dict[str, str] | None = None,
+    titles: Titles | None = None,
 ) -> str:
     """Return the page of a trace as HTML.
 
@@ -197,7 +198,7 @@ def write_report(
     trace: Trace,
     folder: Any,
     explanation: dict[str, Any] | None = None,
-    titles: dict[str, str] | None = None,
+    titles: Titles | None = None,
 ) -> Path:
     """Write ``report.html`` into a folder; return its path. See :func:`render`."""
     path = Path(folder) / "report.html"

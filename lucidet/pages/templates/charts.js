@@ -29,15 +29,17 @@ function hover(node, text) {
 
 function fitText(text, room) {
   if (measure(text, "11.5px system-ui, sans-serif") <= room) return text;
-  let end = text.length;
-  while (end > 1 && measure("…" + text.slice(text.length - end), "11.5px system-ui, sans-serif") > room) end--;
-  return "…" + text.slice(text.length - end);  // the end of a module's name tells more
+  const tail = text.includes(".") && !text.includes(" ");  // of a module's name the end tells more
+  const cut = (n) => tail ? "…" + text.slice(text.length - n) : text.slice(0, n) + "…";
+  let n = text.length;
+  while (n > 1 && measure(cut(n), "11.5px system-ui, sans-serif") > room) n--;
+  return cut(n);
 }
 
 function drawBars(block, width) {
   const rows = block.rows, values = rows.map((r) => r.value || 0).filter((v) => v > 0);
   const left = Math.min(width * .4, Math.max(60, ...rows.map((r) => measure(r.label, "11.5px system-ui, sans-serif") + 16)));
-  const right = 70, step = 22, bottom = rows.length * step;
+  const right = block.room || 70, step = 22, bottom = rows.length * step;
   const plot = Math.max(width - left - right, 40);
   const highest = Math.max(...values, 0) || 1;
   const ticks = block.log && values.length ? logTicks(Math.min(...values) * .8, highest) : niceTicks(0, highest, Math.max(2, Math.floor(plot / 80)));

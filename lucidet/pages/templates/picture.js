@@ -55,7 +55,8 @@ function canvas({ image, size, label = "picture", most = "80vh" }) {
     if (!shown) return;
     const [vx, vy, vw] = control.view(), unit = vw / shown, taken = [];
     plateLayer.replaceChildren();
-    for (const { box, text, color } of wanted) {
+    for (const { box, text: full, color } of wanted) {
+      const text = full.length > 42 ? full.slice(0, 41) + "…" : full;
       const w = (measure(text) + 8) * unit, h = 16 * unit;
       const x = clamp(box[0], vx, Math.max(vx, vx + vw - w));
       let y = box[1] - h >= vy ? box[1] - h : box[1];

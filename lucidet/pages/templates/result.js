@@ -21,7 +21,8 @@ function overlap(a, b) {
 const sizeOf = (box) => `${Math.round(box[2] - box[0])} × ${Math.round(box[3] - box[1])}`;
 
 /**
- * view: {image, size, tiles, truth: [{box, name, state, title, reason, chain}], detections: [{box, name, score, state, title, reason, object, chain}]}
+ * view: {image, size, tiles, truth: [{box, name, state, title, reason, partner, chain}], detections: [{box, name, score, state, title, reason, partner, chain}]}
+ * partner: number of the detection of a ground-truth box, or of the ground-truth box that a detection is about; or null
  * states: found, missed, wrong, ignored, plain. A chain is [{title, text, state, boxes: [{box, label, kind}], step}].
  */
 function resultView({ cards = [], controls = null, below = null, most = "(100vh - 250px)", chosen = () => {}, stepLink = null }) {
@@ -66,17 +67,18 @@ function resultView({ cards = [], controls = null, below = null, most = "(100vh 
       const layer = svg("g", { "data-layer": kind });
       rows.forEach((row, i) => {
         const mine = picked && picked.kind === row.kind && picked.index === row.index;
-        if (!mine && (hidden.has(kind) || few && !few.has(i))) return;
+        const partner = picked && own().partner === row.index && picked.kind !== row.kind;
+        if (!mine && !partner && (hidden.has(kind) || few && !few.has(i))) return;
         const truth = row.kind === "truth";
         const text = truth ? (kind === "missed" ? "missed: " : "") + row.name : `${row.name} ${row.score.toFixed(2)}`;
         const tone = mine ? VERDICTS.followed : color(kind);
         const rect = drawBox({ box: row.box, color: tone, group: row.index, index: row.index, kind: row.kind,
           label: `${truth ? `ground-truth box ${row.index}: ${row.name}` : `detection ${row.index}: ${text}`}\n${row.title}`,
-          classes: "thick" + (truth && kind !== "plain" ? " dashed" : "") + (picked && !mine ? " dim" : "") });
+          classes: "thick" + (truth && kind !== "plain" ? " dashed" : "") + (picked && !mine && !partner ? " dim" : "") });
         rect.addEventListener("click", () => choose(mine ? null : { kind: row.kind, index: row.index }));
         layer.append(rect);
         if (mine) plates.unshift({ box: row.box, text, color: tone });
-        else if (kind !== "ground truth" && !picked) plates.push({ box: row.box, text, color: kind === "plain" ? "#5a6470" : tone });
+        else if (partner || kind !== "ground truth" && !picked) plates.push({ box: row.box, text, color: kind === "plain" ? "#5a6470" : tone });
       });
       group.append(layer);
     }
@@ -84,7 +86,7 @@ function resultView({ cards = [], controls = null, below = null, most = "(100vh 
       const layer = svg("g", { "data-layer": "step" });
       for (const b of step.boxes || []) {
         layer.append(drawBox({ box: b.box, color: KINDS[b.kind] || COLORS[6], label: b.label, classes: "thick", kind: b.kind }));
-        plates.push({ box: b.box, text: b.label.slice(0, 46), color: b.kind === "rival" ? VERDICTS.wrong : "#4a5560" });
+        plates.push({ box: b.box, text: b.label, color: b.kind === "rival" ? VERDICTS.wrong : "#4a5560" });
       }
       group.append(layer);
     }
@@ -140,7 +142,11 @@ function resultView({ cards = [], controls = null, below = null, most = "(100vh 
       row.reason ? make("p", { class: "reason" }, row.reason) : "", list);
   }
 
-  function show(i) { at = i; drawChain(); drawBoxes(); }
+  function show(i) {
+    at = i;
+    chain.querySelectorAll("li").forEach((item, k) => item.classList.toggle("here", k === at));
+    drawBoxes();
+  }
 
   function choose(next, quiet = false) {
     picked = next && (next.kind === "truth" ? view.truth : view.detections)[next.index] ? next : null;
@@ -148,11 +154,13 @@ function resultView({ cards = [], controls = null, below = null, most = "(100vh 
     const steps = own() ? own().chain || [] : [];
     at = picked ? steps.findIndex((s) => s.state === "lost") : -1;
     if (picked && at < 0) at = steps.length - 1;
+    const typed = boxes.contains(document.activeElement);
     drawChain();
     drawBoxes();
     drawTables();
     const line = boxes.querySelector("tr.picked");
     if (line) line.scrollIntoView({ block: "nearest" });
+    if (line && typed) line.focus({ preventScroll: true });
     if (!quiet) chosen(picked);
   }
 
