@@ -18,6 +18,7 @@ from lucidet.structures.rasterize import polygon_area, polygons_to_bitmask
 
 __all__ = [
     "as_polygons",
+    "as_rle",
     "bitmask_to_rle",
     "has_segmentation",
     "json_segmentation",
@@ -162,6 +163,26 @@ def json_segmentation(segmentation: Any, height: int, width: int) -> Any:
         return [part.tolist() for part in as_polygons(segmentation)]
     if isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), str):
         return segmentation
+    return bitmask_to_rle(segmentation_to_bitmask(segmentation, height, width))
+
+
+def as_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
+    """Return a segmentation of any kind as compressed RLE with counts as text.
+
+    Raises:
+        ValueError: it is none, or it does not fit the image.
+    """
+    if isinstance(segmentation, (list, tuple)):
+        polygons = [part.tolist() for part in as_polygons(segmentation)]
+        if polygons:
+            rles = [coco_mask.fr_poly(part, height, width) for part in polygons]
+            counts = coco_mask.merge(rles)["counts"].decode("ascii")
+            return {"size": [height, width], "counts": counts}
+    elif isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), (str, bytes)):
+        rle_to_bitmask(segmentation, height, width)  # only looked at: other runs may mean the same
+        counts = segmentation["counts"]
+        text = counts.decode("ascii") if isinstance(counts, bytes) else counts
+        return {"size": [height, width], "counts": text}
     return bitmask_to_rle(segmentation_to_bitmask(segmentation, height, width))
 
 

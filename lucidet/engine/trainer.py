@@ -339,7 +339,8 @@ class DefaultTrainer(TrainerBase):
         names = dataset_names(cfg.DATASETS.TEST)
         folder = str(results_file_of(cfg.OUTPUT_DIR, names, dataset_name).parent)
         if kind == "coco":
-            return COCOEvaluator(dataset_name, output_dir=folder)
+            sigmas = cfg.TEST.KEYPOINT_OKS_SIGMAS
+            return COCOEvaluator(dataset_name, output_dir=folder, kpt_oks_sigmas=sigmas)
         if kind == "pascal_voc":
             return PascalVOCDetectionEvaluator(dataset_name, output_dir=folder)
         raise NotImplementedError(

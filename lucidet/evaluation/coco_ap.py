@@ -9,6 +9,7 @@ import contextlib
 import io
 import logging
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import numpy as np
 
 from lucidet.data.fields import IdTable, id_order
 from lucidet.evaluation.coco_curves import Curves
+from lucidet.evaluation.coco_judges import judge_by_hotcoco, judge_by_pycocotools
+from lucidet.evaluation.coco_shapes import truth_keypoints, truth_masks
 
 __all__ = ["DEFAULT_LIMITS", "CocoTruth", "Curves"]
 
@@ -103,12 +106,45 @@ class CocoTruth:
             )
         return found
 
+    @cached_property
+    def masks(self) -> list[dict[str, Any]]:
+        """G masks as RLE; a ValueError names the annotation that has none."""
+        annotations = self.dataset.get("annotations", [])
+        return truth_masks(annotations, self.dataset["images"], self.source)
+
+    @cached_property
+    def _points(self) -> tuple[np.ndarray, np.ndarray]:
+        return truth_keypoints(self.dataset.get("annotations", []), self.source)
+
+    @property
+    def keypoints(self) -> np.ndarray:
+        """(G, 3 K) x, y, visibility; a ValueError names the annotation that has none."""
+        return self._points[0]
+
+    @property
+    def keypoint_counts(self) -> np.ndarray:
+        """(G,) labelled keypoints; those of an annotation with 0 are not evaluated."""
+        return self._points[1]
+
+    def image_size(self, position: int) -> list[Any]:
+        """Return [height, width] of an image, None where the file does not tell."""
+        image = self._images[self.image_ids[position]]
+        return [image.get("height"), image.get("width")]
+
+    @cached_property
+    def _images(self) -> dict[Any, dict[str, Any]]:
+        return {image["id"]: image for image in self.dataset["images"]}
+
     def curves(
         self,
         detections: np.ndarray,
         limits: Sequence[int] = DEFAULT_LIMITS,
         images: Sequence[int] | None = None,
         fast: bool = True,
+        *,
+        iou_type: str = "bbox",
+        shapes: Sequence[Any] = (),
+        sigmas: Sequence[float] = (),
     ) -> Curves:
         """Match detections to objects by COCO's protocol.
 
@@ -117,10 +153,14 @@ class CocoTruth:
             limits: rising numbers of detections an image may use; APs use the last.
             images: positions of the images that count; all without it.
             fast: through hotcoco; else through pycocotools (about 300 times slower, same numbers).
+            iou_type: "bbox"; "segm" compares masks; "keypoints" compares keypoints, with OKS.
+            shapes: for "segm" D masks as RLE; for "keypoints" D times 3 K numbers x, y, score.
+            sigmas: K, how exact each keypoint can be told; those of COCO's persons without it.
         """
         rows = np.asarray(detections, np.float64).reshape(-1, 7)
         chosen = sorted(images) if images is not None else list(range(len(self.image_ids)))
-        judge = (_hotcoco if fast else _pycocotools)(self, rows, list(limits), chosen)
+        judge_by = judge_by_hotcoco if fast else judge_by_pycocotools
+        judge = judge_by(self, rows, shapes, iou_type, list(limits), chosen, sigmas)
         numbers = judge.eval or {}
         return Curves(
             np.asarray(numbers["precision"]),
@@ -131,6 +171,8 @@ class CocoTruth:
             truth=self,
             images=tuple(chosen),
             rows=rows,
+            iou_type=iou_type,
+            shapes=shapes,
         )
 
     def as_coco_api(self) -> Any:
@@ -168,66 +210,3 @@ class CocoTruth:
     def category_records(self) -> list[dict[str, Any]]:
         """One record a category with its position as id."""
         return [{"id": k, "name": str(c.get("name", k))} for k, c in enumerate(self.categories)]
-
-
-def _hotcoco(truth: CocoTruth, rows: np.ndarray, limits: list[int], images: list[int]) -> Any:
-    import hotcoco
-
-    ground_truth = hotcoco.COCO.from_arrays(
-        truth.image_records,
-        truth.category_records,
-        truth.image,
-        truth.category,
-        truth.boxes,
-        area=truth.area,
-        iscrowd=truth.crowd,
-    )
-    judge = hotcoco.COCOeval(ground_truth, ground_truth.load_res(rows), "bbox")
-    judge.params.max_dets = limits
-    judge.params.img_ids = images
-    judge.evaluate()
-    judge.accumulate()
-    return judge
-
-
-def _pycocotools(truth: CocoTruth, rows: np.ndarray, limits: list[int], images: list[int]) -> Any:
-    try:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    except ImportError as error:
-        raise ImportError(
-            "use_fast_impl=False computes with pycocotools: pip install pycocotools"
-        ) from error
-    with contextlib.redirect_stdout(io.StringIO()):
-        ground_truth, found = COCO(), COCO()
-        shared = {"images": truth.image_records, "categories": truth.category_records}
-        columns = (truth.image, truth.category, truth.boxes, truth.area, truth.crowd)
-        ground_truth.dataset = shared | {
-            "annotations": [
-                _record(n, image, category, box, area, iscrowd=int(crowd))
-                for n, (image, category, box, area, crowd) in enumerate(
-                    zip(*columns, strict=True), 1
-                )
-            ]
-        }
-        found.dataset = shared | {
-            "annotations": [
-                _record(n, row[0], row[6], row[1:5], row[3] * row[4], iscrowd=0, score=row[5])
-                for n, row in enumerate(rows, 1)
-            ]
-        }
-        for side in (ground_truth, found):
-            side.createIndex()
-        judge = COCOeval(ground_truth, found, "bbox")
-        judge.params.maxDets = limits
-        judge.params.imgIds = images
-        judge.evaluate()
-        judge.accumulate()
-    return judge
-
-
-def _record(
-    number: int, image: Any, category: Any, box: np.ndarray, area: float, **rest: Any
-) -> dict[str, Any]:
-    ids = {"id": number, "image_id": int(image), "category_id": int(category)}
-    return ids | {"bbox": box.tolist(), "area": float(area)} | rest

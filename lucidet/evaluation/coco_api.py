@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lucidet.evaluation.coco_ap import Curves
+from lucidet.evaluation.detection_rows import DetectionRows
 
 __all__ = ["_evaluate_predictions_on_coco", "as_curves", "rows_of_records", "read_coco_api"]
 
@@ -36,8 +37,7 @@ def rows_of_records(records: Sequence[dict[str, Any]]) -> np.ndarray:
     >>> rows_of_records([{"bbox": [1, 2, 3, 4], "score": 0.5, "category_id": 7}]).tolist()
     [[1.0, 2.0, 3.0, 4.0, 0.5, 7.0]]
     """
-    rows = [[*record["bbox"], record["score"], record["category_id"]] for record in records]
-    return np.array(rows, np.float64).reshape(-1, 6)
+    return DetectionRows.of_records(records, None).array
 
 
 def as_curves(coco_eval: Any) -> Curves:
@@ -49,7 +49,12 @@ def as_curves(coco_eval: Any) -> Curves:
         return Curves(nothing, nothing[:, 0], (100,))
     found = coco_eval.eval
     limits = tuple(coco_eval.params.maxDets)
-    return Curves(np.asarray(found["precision"]), np.asarray(found["recall"]), limits)
+    return Curves(
+        np.asarray(found["precision"]),
+        np.asarray(found["recall"]),
+        limits,
+        iou_type=coco_eval.params.iouType,
+    )
 
 
 def _evaluate_predictions_on_coco(
@@ -65,25 +70,32 @@ def _evaluate_predictions_on_coco(
 
     Args:
         coco_gt: pycocotools' COCO of the annotations.
-        coco_results: at least one record with image_id, category_id, bbox and score.
-        iou_type: "bbox".
-        kpt_oks_sigmas: of keypoints; not used.
+        coco_results: at least one record with image_id, category_id, bbox and score, and for "segm"
+            segmentation, for "keypoints" keypoints.
+        iou_type: "bbox", "segm" or "keypoints".
+        kpt_oks_sigmas: K, of keypoints; those of COCO's persons without it.
         cocoeval_fn: a class to take instead of COCOeval (older callers: True or False, without
             effect).
         img_ids: only these images count.
         max_dets_per_image: three rising numbers of detections, of which AP uses the last.
     """
-    if iou_type != "bbox":
-        raise ValueError(f"iou_type must be 'bbox', got {iou_type!r}: lucidet detects boxes")
+    if iou_type not in ("bbox", "segm", "keypoints"):
+        raise ValueError(f"iou_type must be 'bbox', 'segm' or 'keypoints', got {iou_type!r}")
     if not coco_results:
         raise ValueError("there are no results to evaluate")
     from pycocotools.cocoeval import COCOeval
 
     judge_class = cocoeval_fn if isinstance(cocoeval_fn, type) else COCOeval
     with contextlib.redirect_stdout(io.StringIO()):
-        found = coco_gt.loadRes(copy.deepcopy(list(coco_results)))
+        results = copy.deepcopy(list(coco_results))
+        if iou_type == "segm":
+            for result in results:  # without a box, the area is the mask's
+                result.pop("bbox", None)
+        found = coco_gt.loadRes(results)
         judge = judge_class(coco_gt, found, iou_type)
-        if max_dets_per_image is not None:
+        if iou_type == "keypoints" and kpt_oks_sigmas is not None and len(kpt_oks_sigmas):
+            judge.params.kpt_oks_sigmas = np.asarray(kpt_oks_sigmas, float)
+        if max_dets_per_image is not None and iou_type != "keypoints":
             judge.params.maxDets = list(max_dets_per_image)
         if img_ids is not None:
             judge.params.imgIds = list(img_ids)

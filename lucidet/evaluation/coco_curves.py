@@ -16,7 +16,12 @@ __all__ = ["Curves", "SIZES"]
 
 SIZES = ("all", "small", "medium", "large")
 # square pixels; from pycocotools
-_AREAS = [[0.0, 1e10], [0.0, 32.0**2], [32.0**2, 96.0**2], [96.0**2, 1e10]]
+_AREAS = {
+    "all": [0.0, 1e10],
+    "small": [0.0, 32.0**2],
+    "medium": [32.0**2, 96.0**2],
+    "large": [96.0**2, 1e10],
+}
 _TITLES = {"AP": "Average Precision", "AR": "Average Recall"}
 
 
@@ -25,14 +30,17 @@ class Curves:
     """What COCO's protocol measures, before it is averaged.
 
     Attributes:
-        precision: (T, R, K, 4, M) in 0..1; -1 where a category has no object.
-        recall: (T, K, 4, M) in 0..1; -1 where a category has no object.
+        precision: (T, R, K, S, M) in 0..1; -1 where a category has no object. S sizes: 4, of
+            keypoints 3, as COCO labels none on small objects.
+        recall: (T, K, S, M) in 0..1; -1 where a category has no object.
         limits: M numbers: how many detections an image may use.
         scores: (T, R, K, 4, M) score of the detection at each point; None where it is not known.
         judge: the COCOeval of hotcoco or pycocotools that matched, where there is one.
         truth: the CocoTruth of the annotations, where they are known.
         images: positions of the images that count; None: all.
         rows: (D, 7) the detections, as for `CocoTruth.curves`.
+        iou_type: what was compared: "bbox", "segm" or "keypoints".
+        shapes: D masks or keypoints of the detections.
     """
 
     precision: np.ndarray
@@ -43,6 +51,13 @@ class Curves:
     truth: Any = field(default=None, repr=False)
     images: tuple[int, ...] | None = None
     rows: np.ndarray | None = field(default=None, repr=False)
+    iou_type: str = "bbox"
+    shapes: Any = field(default=(), repr=False)
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """Names of the S sizes."""
+        return ("all", "medium", "large") if self.iou_type == "keypoints" else SIZES
 
     def ap(self, size: str = "all", iou: float | None = None, category: int | None = None) -> float:
         """Return the mean precision in percent, NaN where there is nothing to find.
@@ -52,17 +67,17 @@ class Curves:
             iou: one threshold, 0.50 ... 0.95; the mean over all ten without it.
             category: index of one category; the mean over all without it.
         """
-        values = self.precision[..., SIZES.index(size), -1]  # (T, R, K)
+        values = self.precision[..., self.sizes.index(size), -1]  # (T, R, K)
         if iou is not None:
             values = values[[round((iou - 0.5) / 0.05)]]
         return _mean_percent(values if category is None else values[..., category])
 
     def ar(self, size: str = "all", limit: int = -1) -> float:
         """Return the mean recall in percent; `limit` is an index into `limits`."""
-        return _mean_percent(self.recall[:, :, SIZES.index(size), limit])
+        return _mean_percent(self.recall[:, :, self.sizes.index(size), limit])
 
     def twelve(self) -> dict[str, float]:
-        """Return COCO's twelve numbers in percent, in COCO's order.
+        """Return COCO's twelve numbers in percent, in COCO's order; of keypoints there are fewer.
 
         The recalls have a dash in their names, as per-category APs do: detectron2's one-line
         summary leaves such names out.
@@ -71,12 +86,10 @@ class Curves:
             "AP": self.ap(),
             "AP50": self.ap(iou=0.5),
             "AP75": self.ap(iou=0.75),
-            "APs": self.ap("small"),
-            "APm": self.ap("medium"),
-            "APl": self.ap("large"),
         }
+        numbers |= {f"AP{size[0]}": self.ap(size) for size in self.sizes[1:]}
         numbers |= {f"AR-{limit}": self.ar(limit=i) for i, limit in enumerate(self.limits)}
-        return numbers | {f"AR-{size}": self.ar(size) for size in SIZES[1:]}
+        return numbers | {f"AR-{size}": self.ar(size) for size in self.sizes[1:]}
 
     # the names of pycocotools' COCOeval, for evaluators that look into it
 
@@ -103,10 +116,10 @@ class Curves:
         shared = SimpleNamespace(
             iouThrs=np.linspace(0.5, 0.95, 10),
             recThrs=np.linspace(0.0, 1.0, self.precision.shape[1]),
-            areaRng=[list(area) for area in _AREAS],
-            areaRngLbl=list(SIZES),
+            areaRng=[list(_AREAS[size]) for size in self.sizes],
+            areaRngLbl=list(self.sizes),
             maxDets=list(self.limits),
-            iouType="bbox",
+            iouType=self.iou_type,
             useCats=1,
         )
         if self.truth is not None:
@@ -138,7 +151,7 @@ class Curves:
         truth = self._known_truth("evalImgs")
         found: list[dict[str, Any] | None] = []
         for category, entry in enumerate(truth.categories):
-            for area in _AREAS:
+            for area in (_AREAS[size] for size in self.sizes):
                 for image in self._positions:
                     match = self._matches.get((image, category, tuple(area)))
                     if match is None:
@@ -158,19 +171,26 @@ class Curves:
         from hotcoco import mask
 
         truth = self._known_truth("ious")
+        if self.iou_type == "keypoints":
+            raise AttributeError("ious: of keypoints only pycocotools' COCOeval has them")
         rows = np.zeros((0, 7)) if self.rows is None else self.rows
         found = {}
         for image in self._positions:
             for category, entry in enumerate(truth.categories):
-                own = rows[(rows[:, 0] == image) & (rows[:, 6] == category)]
-                own = own[np.argsort(-own[:, 5], kind="stable")][: self.limits[-1]]
+                own = np.flatnonzero((rows[:, 0] == image) & (rows[:, 6] == category))
+                own = own[np.argsort(-rows[own, 5], kind="stable")][: self.limits[-1]]
                 objects = (truth.image == image) & (truth.category == category)
                 shape = (len(own), int(objects.sum()))
                 values = np.zeros(shape)
                 if all(shape):
                     crowd = truth.crowd[objects].tolist()
-                    boxes = truth.boxes[objects].tolist()
-                    values = np.asarray(mask.iou(own[:, 1:5].tolist(), boxes, crowd))
+                    sides: tuple[list[Any], list[Any]]
+                    if self.iou_type == "segm":
+                        chosen = np.flatnonzero(objects).tolist()
+                        sides = [self.shapes[i] for i in own], [truth.masks[i] for i in chosen]
+                    else:
+                        sides = rows[own, 1:5].tolist(), truth.boxes[objects].tolist()
+                    values = np.asarray(mask.iou(*sides, crowd))
                 found[truth.image_ids[image], entry["id"]] = values.reshape(shape)
         return found
 

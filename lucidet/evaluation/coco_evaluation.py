@@ -19,17 +19,21 @@ import torch
 
 from lucidet.data import MetadataCatalog
 from lucidet.evaluation.box_proposals import average_recall
-from lucidet.evaluation.coco_ap import DEFAULT_LIMITS, CocoTruth, Curves
-from lucidet.evaluation.coco_api import (
-    _evaluate_predictions_on_coco,
-    as_curves,
-    rows_of_records,
-)
+from lucidet.evaluation.coco_ap import CocoTruth, Curves
+from lucidet.evaluation.coco_api import _evaluate_predictions_on_coco, as_curves
 from lucidet.evaluation.coco_truth_file import json_path, read_truth
-from lucidet.evaluation.detection_rows import DetectionRows
+from lucidet.evaluation.detection_rows import (
+    DetectionRows,
+    has,
+    instances_to_coco_json,
+    ranked_boxes,
+    rows_of_instances,
+)
+from lucidet.evaluation.detection_table import DetectionTable, table_of
 from lucidet.evaluation.evaluator import DatasetEvaluator, image_id_of, partial_name
+from lucidet.evaluation.result_tables import limits_of, side_by_side
 from lucidet.utils import comm
-from lucidet.utils.logger import create_small_table, create_table
+from lucidet.utils.logger import create_small_table
 
 __all__ = ["COCOEvaluator", "_evaluate_predictions_on_coco", "instances_to_coco_json"]
 
@@ -37,11 +41,14 @@ logger = logging.getLogger(__name__)
 
 RESULTS_FILE = "coco_instances_results.json"
 PROPOSAL_LIMITS = (100, 1000)
-KNOWN_TASKS = ("bbox", "box_proposals")
+# COCO's: of keypoints an image may use 20 detections
+KEYPOINT_LIMITS = (20,)
+DETECTION_TASKS = ("bbox", "segm", "keypoints")
+KNOWN_TASKS = (*DETECTION_TASKS, "box_proposals")
 
 
 class COCOEvaluator(DatasetEvaluator):
-    """AP of detections (task ``bbox``) and recall of proposals (task ``box_proposals``).
+    """AP of boxes (task ``bbox``), masks (``segm``) and keypoints, recall of ``box_proposals``.
 
     Detections stay arrays from the model to the numbers. A data set that was registered without
     a COCO JSON is written as one into `output_dir` first.
@@ -49,15 +56,20 @@ class COCOEvaluator(DatasetEvaluator):
     Args:
         dataset_name: registered name; its metadata may have ``json_file`` and
             ``thing_dataset_id_to_contiguous_id``.
-        tasks: ``("bbox",)``, ``("box_proposals",)`` or both; found in the predictions without it.
+        tasks: some of ``"bbox"``, ``"segm"``, ``"keypoints"``, ``"box_proposals"``; found in the
+            predictions without it: ``pred_masks`` and ``pred_keypoints`` ask for theirs.
             A config, which old code for detectron2 hands over here, is the same as None.
         distributed: gather from all ranks to rank 0, which alone returns results.
         output_dir: where ``coco_instances_results.json`` goes; nothing is written without it.
         max_dets_per_image: detections an image may use (COCO: 100), or three rising numbers, for
-            the three recalls; the last holds for AP.
+            the three recalls; the last holds for AP. Keypoints use 20, as COCO's do.
         use_fast_impl: through hotcoco; False takes pycocotools (same numbers, slower).
-        kpt_oks_sigmas: must be empty: keypoints are not evaluated.
+        kpt_oks_sigmas: K numbers, how exact each keypoint can be told (TEST.KEYPOINT_OKS_SIGMAS);
+            those of COCO's persons without it, which have 17 keypoints.
         allow_cached_coco: reuse a JSON that was converted before, if it holds the same.
+
+    Masks or keypoints that are asked for, and that an annotation of the JSON lacks, are an error
+    that names the annotation: at once where `tasks` names them, else with the first prediction.
     """
 
     def __init__(
@@ -78,13 +90,14 @@ class COCOEvaluator(DatasetEvaluator):
         elif isinstance(tasks, str):
             tasks = (tasks,)
         unknown = [t for t in tasks or () if t not in KNOWN_TASKS]
-        if unknown or len(kpt_oks_sigmas):
-            what = unknown[0] if unknown else "keypoints"
-            raise ValueError(f"COCOEvaluator cannot evaluate {what!r}; it knows {KNOWN_TASKS}")
+        if unknown:
+            raise ValueError(
+                f"COCOEvaluator cannot evaluate {unknown[0]!r}; it knows {KNOWN_TASKS}"
+            )
         self._tasks = None if tasks is None else tuple(tasks)
         self._distributed = distributed
         self._output_dir = output_dir
-        self._limits = _limits(max_dets_per_image)
+        self._limits = limits_of(max_dets_per_image)
         self._use_fast_impl = use_fast_impl
         self._dataset_name = dataset_name
         self._metadata = MetadataCatalog.get(dataset_name)
@@ -100,6 +113,8 @@ class COCOEvaluator(DatasetEvaluator):
         self._do_evaluation = self._truth.has_annotations
         self._max_dets_per_image = list(self._limits)
         self._kpt_oks_sigmas = list(kpt_oks_sigmas)
+        for task in self._tasks or ():
+            self._check_truth(task)
 
     @cached_property
     def _coco_api(self) -> Any:
@@ -115,18 +130,22 @@ class COCOEvaluator(DatasetEvaluator):
         Args:
             inputs: each with ``image_id``.
             outputs: each with ``instances`` (pred_boxes, scores, pred_classes, in pixels of the
-                image as it is on disk), or ``proposals`` (proposal_boxes, objectness_logits).
+                image as it is on disk; pred_masks and pred_keypoints where the model has them), or
+                ``proposals`` (proposal_boxes, objectness_logits).
 
         Raises:
-            ValueError: an input without ``image_id``.
+            ValueError: an input without ``image_id``; masks or keypoints where an annotation of the
+                JSON has none.
         """
         for given, output in zip(inputs, outputs, strict=True):
             kept: dict[str, Any] = {"image_id": image_id_of(given)}
             if "instances" in output:
-                rows = _instance_rows(output["instances"])  # (D, 6)
-                kept["instances"] = DetectionRows(rows, kept["image_id"])
+                rows = rows_of_instances(output["instances"], kept["image_id"])
+                self._check_truth("segm" if rows.masks is not None else "bbox")
+                self._check_truth("keypoints" if rows.keypoints is not None else "bbox")
+                kept["instances"] = rows
             if "proposals" in output:
-                kept["proposals"] = _ranked_boxes(output["proposals"])  # (P, 4)
+                kept["proposals"] = ranked_boxes(output["proposals"])  # (P, 4)
             if len(kept) > 1:
                 self._predictions.append(kept)
 
@@ -146,14 +165,11 @@ class COCOEvaluator(DatasetEvaluator):
             return {}
         self._check_images(predictions, img_ids)
         self._results = OrderedDict()
-        tasks = self._tasks or [
-            task
-            for task, kind in (("bbox", "instances"), ("box_proposals", "proposals"))
-            if any(kind in p for p in predictions)
-        ]
-        if "box_proposals" in tasks:
+        asked = set(self._tasks or ())
+        found = set() if asked else {kind for p in predictions for kind in p}
+        if "box_proposals" in asked or "proposals" in found:
             self._eval_box_proposals(predictions)
-        if "bbox" in tasks:
+        if asked & set(DETECTION_TASKS) or "instances" in found:
             self._eval_predictions(predictions, img_ids)
         return copy.deepcopy(self._results)
 
@@ -161,7 +177,7 @@ class COCOEvaluator(DatasetEvaluator):
         if not self._output_dir:
             return []
         path = Path(self._output_dir, partial_name(RESULTS_FILE))
-        self._write_results(self._detection_table(self._predictions), path)
+        self._write_results(self._whole_table(self._predictions), path)
         return [path]
 
     def save_detections(
@@ -179,7 +195,7 @@ class COCOEvaluator(DatasetEvaluator):
             corners, sides = rows[:, :2], rows[:, 2:4] - rows[:, :2]
             array = np.concatenate([corners, sides, rows[:, 4:6]], axis=1)
             kept.append({"image_id": image_id, "instances": DetectionRows(array, image_id)})
-        self._write_results(self._detection_table(kept), Path(self._output_dir) / name)
+        self._write_results(self._whole_table(kept), Path(self._output_dir) / name)
 
     def _check_images(
         self, predictions: list[dict[str, Any]], img_ids: Sequence[Any] | None
@@ -213,20 +229,63 @@ class COCOEvaluator(DatasetEvaluator):
     def _eval_predictions(
         self, predictions: list[dict[str, Any]], img_ids: Sequence[Any] | None = None
     ) -> None:
-        """Put the results of task ``bbox`` into `_results`."""
-        rows = self._detection_table(predictions)
+        """Put the results of the tasks that have detections into `_results`."""
+        table = self._whole_table(predictions)
         if self._output_dir:
-            self._write_results(rows, Path(self._output_dir) / RESULTS_FILE)
+            self._write_results(table, Path(self._output_dir) / RESULTS_FILE)
         if not self._truth.has_annotations:
             logger.info("Annotations are not available for evaluation.")
             return
         images = None
         if img_ids is not None:
             images = [self._truth.index_of_image(image) for image in img_ids]
-        if not len(rows):
+        if not len(table):
             logger.warning("No predictions from the model: every AP is 0.")
-        curves = self._truth.curves(rows, self._limits, images, fast=self._use_fast_impl)
-        self._results["bbox"] = self._derive_coco_results(curves, "bbox", self._class_names())
+        for task in self._tasks_of(predictions):
+            curves = self._truth.curves(
+                table.rows,
+                KEYPOINT_LIMITS if task == "keypoints" else self._limits,
+                images,
+                fast=self._use_fast_impl,
+                iou_type=task,
+                shapes=self._shapes(table, task),
+                sigmas=self._kpt_oks_sigmas if task == "keypoints" else (),
+            )
+            self._results[task] = self._derive_coco_results(curves, task, self._class_names())
+
+    def _tasks_of(self, predictions: list[dict[str, Any]]) -> list[str]:
+        """Return the tasks with detections: those asked for, else what the predictions hold."""
+        if self._tasks:
+            return [task for task in DETECTION_TASKS if task in self._tasks]
+        records = [p["instances"] for p in predictions if "instances" in p]
+        fields = {"segm": "segmentation", "keypoints": "keypoints"}
+        return ["bbox"] + [t for t, field in fields.items() if any(has(r, field) for r in records)]
+
+    def _shapes(self, table: DetectionTable, task: str) -> Sequence[Any]:
+        """Return what is compared beside the boxes, after a look at it."""
+        self._check_truth(task)
+        shapes = table.shapes(task)
+        if task == "segm":
+            table.check_mask_sizes(self._truth)
+        if task == "keypoints" and len(shapes):
+            counts = [len(shapes[0]) // 3, self._truth.keypoints.shape[1] // 3]
+            counts.append(len(self._kpt_oks_sigmas) or 17)
+            if len(set(counts)) > 1 and self._truth.keypoints.size:
+                raise ValueError(
+                    f"keypoints: the predictions have {counts[0]}, {self._truth.source} has "
+                    f"{counts[1]} and kpt_oks_sigmas {counts[2]} (17 are COCO's of a person); set "
+                    "TEST.KEYPOINT_OKS_SIGMAS to one number for each keypoint"
+                )
+        return shapes
+
+    def _check_truth(self, task: str) -> None:
+        """Raise an error that names an annotation which lacks what a task compares."""
+        if not self._truth.has_annotations:
+            return
+        if task == "segm":
+            _ = self._truth.masks
+        elif task == "keypoints":
+            _ = self._truth.keypoints
 
     def _eval_box_proposals(self, predictions: list[dict[str, Any]]) -> None:
         """Put the results of task ``box_proposals`` into `_results`."""
@@ -234,26 +293,17 @@ class COCOEvaluator(DatasetEvaluator):
 
     def _detection_table(self, predictions: list[dict[str, Any]]) -> np.ndarray:
         """Return all detections as (D, 7): image, x, y, w, h, score, category, ids as positions."""
-        parts = []
-        for prediction in predictions:
-            own = prediction.get("instances")
-            if own is not None:
-                # a subclass with its own process() may have put records or arrays there
-                array = own.array if isinstance(own, DetectionRows) else own
-                if not isinstance(array, np.ndarray):
-                    array = rows_of_records(array)
-                image = self._truth.index_of_image(prediction["image_id"])
-                parts.append(
-                    np.concatenate([np.full((len(array), 1), float(image)), array], axis=1)
-                )
-        rows = np.concatenate(parts) if parts else np.zeros((0, 7))
-        rows = self._of_known_classes(rows)
-        self._warn_of_limit(rows)
-        return rows
+        return self._whole_table(predictions).rows
 
-    def _of_known_classes(self, rows: np.ndarray) -> np.ndarray:
-        """Return the rows with categories as positions, without classes that there are none of."""
-        classes = rows[:, 6].astype(np.int64)
+    def _whole_table(self, predictions: list[dict[str, Any]]) -> DetectionTable:
+        """Return all detections of classes that there are, ids as positions."""
+        table = self._of_known_classes(table_of(predictions, self._truth))
+        self._warn_of_limit(table.rows)
+        return table
+
+    def _of_known_classes(self, table: DetectionTable) -> DetectionTable:
+        """Return the table with categories as positions, without classes that there are none of."""
+        classes = table.rows[:, 6].astype(np.int64)
         known: dict[int, int] = {}
         for k in np.unique(classes).tolist():
             position = self._truth.find_category(self._category_id(k))
@@ -263,15 +313,15 @@ class COCOEvaluator(DatasetEvaluator):
         if not kept.all():
             unknown = np.unique(classes[~kept]).tolist()
             logger.warning(
-                f"{int((~kept).sum())} of {len(rows)} detections are of classes that "
+                f"{int((~kept).sum())} of {len(table)} detections are of classes that "
                 f"{self._dataset_name!r} does not have, {unknown[:10]}, and are left out of the "
                 f"AP: it has {len(self._truth.categories)} classes, counted from 0. Set "
                 "NUM_CLASSES of the model to that number for weights trained on such data, or say "
                 "with MODEL.CLASS_MAP what each class of the model is here (-1: nothing)"
             )
-        rows = rows[kept]
-        rows[:, 6] = [known[k] for k in classes[kept].tolist()]
-        return rows
+        table = table.chosen(kept)
+        table.rows[:, 6] = [known[k] for k in classes[kept].tolist()]
+        return table
 
     def _warn_of_limit(self, rows: np.ndarray) -> None:
         limit = self._limits[-1]
@@ -286,17 +336,23 @@ class COCOEvaluator(DatasetEvaluator):
     def _category_id(self, class_index: int) -> Any:
         return class_index if self._class_to_id is None else self._class_to_id.get(class_index)
 
-    def _write_results(self, rows: np.ndarray, path: Path) -> None:
+    def _write_results(self, table: DetectionTable, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        records = [
+        records: list[dict[str, Any]] = [
             {
                 "image_id": self._truth.image_ids[int(row[0])],
                 "category_id": self._truth.categories[int(row[6])]["id"],
                 "bbox": row[1:5],
                 "score": row[5],
             }
-            for row in rows.tolist()
+            for row in table.rows.tolist()
         ]
+        if table.masks is not None:
+            for record, mask in zip(records, table.masks, strict=True):
+                record["segmentation"] = mask
+        if table.keypoints is not None:
+            for record, points in zip(records, table.keypoints, strict=True):
+                record["keypoints"] = np.asarray(points).tolist()
         logger.info(f"Saving results to {path}")
         path.write_text(json.dumps(records), encoding="utf-8")
 
@@ -315,7 +371,7 @@ class COCOEvaluator(DatasetEvaluator):
 
         Args:
             coco_eval: also a COCOeval of pycocotools, from a subclass.
-            iou_type: "bbox".
+            iou_type: "bbox", "segm" or "keypoints".
             class_names: of the categories in the order of their ids.
         """
         curves = as_curves(coco_eval)
@@ -327,7 +383,7 @@ class COCOEvaluator(DatasetEvaluator):
         if not class_names:
             return numbers
         per_class = [(name, curves.ap(category=k)) for k, name in enumerate(class_names)]
-        logger.info(f"Per-category {iou_type} AP:\n{_side_by_side(('category', 'AP'), per_class)}")
+        logger.info(f"Per-category {iou_type} AP:\n{side_by_side(('category', 'AP'), per_class)}")
         return numbers | {f"AP-{name}": ap for name, ap in per_class}
 
     def _recall_of_proposals(self, predictions: list[dict[str, Any]]) -> dict[str, float]:
@@ -340,7 +396,7 @@ class COCOEvaluator(DatasetEvaluator):
             objects.append(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1))
             areas.append(truth.area[mine])
             own = prediction.get("proposals", np.zeros((0, 4)))
-            proposals.append(own if isinstance(own, np.ndarray) else _ranked_boxes(own))
+            proposals.append(own if isinstance(own, np.ndarray) else ranked_boxes(own))
         numbers = {
             f"AR{size}@{limit}": average_recall(proposals, objects, areas, limit, size)
             for limit in PROPOSAL_LIMITS
@@ -348,63 +404,6 @@ class COCOEvaluator(DatasetEvaluator):
         }
         logger.info(f"Proposal metrics:\n{create_small_table(numbers)}")
         return numbers
-
-
-def instances_to_coco_json(instances: Any, img_id: Any) -> list[dict[str, Any]]:
-    """Return an image's detections as records of a COCO results file.
-
-    Args:
-        instances: with pred_boxes (D, 4) XYXY pixels, scores (D,), pred_classes (D,).
-        img_id: copied into every record.
-
-    Returns:
-        D dicts with image_id, category_id (the class index, not yet the data set's id),
-        bbox ([x, y, width, height]) and score.
-    """
-    rows = _instance_rows(instances).tolist()
-    return [
-        {"image_id": img_id, "category_id": int(row[5]), "bbox": row[:4], "score": row[4]}
-        for row in rows
-    ]
-
-
-def _instance_rows(instances: Any) -> np.ndarray:
-    """Return (D, 6): x, y, width, height, score, class."""
-    if not len(instances):
-        return np.zeros((0, 6))
-    boxes = instances.pred_boxes.tensor.detach().cpu().double().numpy()
-    scores = instances.scores.detach().cpu().double().numpy()
-    classes = instances.pred_classes.detach().cpu().double().numpy()
-    sides = boxes[:, 2:4] - boxes[:, :2]
-    return np.concatenate([boxes[:, :2], sides, scores[:, None], classes[:, None]], axis=1)
-
-
-def _ranked_boxes(proposals: Any) -> np.ndarray:
-    """Return (P, 4) XYXY boxes, highest objectness first."""
-    boxes = proposals.proposal_boxes.tensor.detach().cpu().double().numpy()
-    logits = proposals.objectness_logits.detach().cpu().double()
-    return boxes[logits.argsort(descending=True, stable=True).numpy()]
-
-
-def _side_by_side(header: Sequence[str], rows: Sequence[tuple[Any, ...]], most: int = 3) -> str:
-    """Return a table with up to `most` rows beside each other, so that 80 classes fit a screen."""
-    beside = max(1, min(most, len(rows)))
-    blank = (None,) * len(header)
-    padded = [*rows, *[blank] * (-len(rows) % beside)]
-    groups = [padded[i : i + beside] for i in range(0, len(padded), beside)]
-    return create_table([*header] * beside, [[v for row in group for v in row] for group in groups])
-
-
-def _limits(max_dets: int | Sequence[int] | None) -> tuple[int, ...]:
-    if max_dets is None:
-        return DEFAULT_LIMITS
-    if isinstance(max_dets, int):
-        return (1, 10, max_dets)
-    if len(max_dets) < 3 or list(max_dets) != sorted(max_dets):
-        raise ValueError(
-            f"max_dets_per_image must be a number or at least three rising numbers, got {max_dets}"
-        )
-    return tuple(max_dets)
 
 
 def _class_to_category_id(metadata: Any, truth: CocoTruth) -> dict[int, Any] | None:

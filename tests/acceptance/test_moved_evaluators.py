@@ -108,7 +108,7 @@ results = inference_on_dataset(model, loader, ByPycocotools("balloon_val", outpu
     )
     assert found["results"]["bbox"]["AP"] == pytest.approx(100)
     assert found["results"]["bbox"]["AP-balloon"] == pytest.approx(100)
-    with pytest.raises(ValueError, match=r"'segm'.*lucidet detects boxes"):
-        found["_evaluate_predictions_on_coco"](None, [{}], "segm")
+    with pytest.raises(ValueError, match=r"'bbox', 'segm' or 'keypoints', got 'panoptic'"):
+        found["_evaluate_predictions_on_coco"](None, [{}], "panoptic")
     with pytest.raises(ValueError, match="no results"):
         found["_evaluate_predictions_on_coco"](None, [], "bbox")

@@ -147,8 +147,9 @@ def test_recall_of_proposals(data):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tasks": ("segm",)}, "cannot evaluate 'segm'"),
-        ({"kpt_oks_sigmas": (0.1,)}, "cannot evaluate 'keypoints'"),
+        ({"tasks": ("panoptic",)}, "cannot evaluate 'panoptic'"),
+        ({"tasks": ("segm",)}, r"evaluation_test.json: annotation 1 of image \d+ has no segm"),
+        ({"tasks": ("keypoints",)}, r"annotation 1 of image \d+ has no keypoints"),
         ({"max_dets_per_image": [10, 1]}, "at least three rising numbers"),
     ],
 )
