@@ -52,6 +52,10 @@ def add_parser(subparsers: Any) -> None:
     add_run_arguments(parser)
     parser.add_argument("--out", default="inspection", metavar="DIR", help="default: %(default)s")
     parser.add_argument("--no-trace", action="store_true", help="write the page only")
+    parser.add_argument("--text", action="store_true", help="in the terminal; nothing is written")
+    parser.add_argument(
+        "--object", type=int, metavar="K", help="with --text: ground-truth box K through all stages"
+    )
     parser.add_argument(
         "--tolerance",
         type=float,
@@ -104,14 +108,23 @@ def run(args: argparse.Namespace) -> int:
     words = [*args.words, *args.rest]
     if words[:1] == ["diff"]:
         return diff(words[1:], args.tolerance)
+    from lucidet.explain.inspected import add_explanation, inspected_text
+    from lucidet.explain.kinds import FATES, VERDICTS
     from lucidet.inspection.checks import run_checks
     from lucidet.inspection.page.report import write_report
     from lucidet.inspection.run import inspect_image
     from lucidet.utils.logger import setup_logger
 
     setup_logger()
-    trace = inspect_image(**load_run(args, words))
-    path = write_report(trace, args.out)
+    if args.object is not None and not args.text:
+        raise ValueError("--object is for --text; the page follows every ground-truth box")
+    trace = inspect_image(**load_run(args, words), on_done=add_explanation)
+    if args.text:
+        print(inspected_text(trace, args.object))
+        return 1 if trace.context["error"] else 0
+    path = write_report(
+        trace, args.out, trace.context.get("explanation"), titles={**FATES, **VERDICTS}
+    )
     if not args.no_trace:
         trace.save(Path(args.out) / "trace")
     for finding in run_checks(trace):

@@ -36,6 +36,9 @@ COMMANDS: dict[str, Command] = {
     ),
     "step": Command("lucidet.cli.step", "step through one image in the terminal"),
     "replay": Command("lucidet.cli.replay", "run a training step again that was not finite"),
+    "explain": Command(
+        "lucidet.cli.explain", "why an object was missed, where a detection comes from"
+    ),
     "config": Command("lucidet.cli.config", "show, check and translate config files"),
 }
 

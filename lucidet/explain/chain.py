@@ -281,12 +281,9 @@ class _Teller:
         iou = float(overlaps(pair[:1], pair[1:]))
         detection = self.fate.by.get("detection")
         named = f"detection {detection}" if detection is not None else "a candidate"
-        matched = ""
-        if detection is not None:
-            partner = self.record.detections[detection].object
-            verdict = self.record.detections[detection].verdict
-            if verdict == "true_positive" and partner is not None:
-                matched = f", which is matched with box {partner}"
+        matched = f"; its own IoU with this box is {self._fit(pair[1]):.2f}"
+        if detection is not None and self.record.detections[detection].verdict == "true_positive":
+            matched += f", and it is matched with box {self.record.detections[detection].object}"
         text = (
             f"Suppressed by {named} ({candidates.score[winner]:.2f} against "
             f"{candidates.score[own]:.2f}), IoU {iou:.2f} > {threshold:g}{matched}"

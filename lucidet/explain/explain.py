@@ -147,13 +147,14 @@ def _checked(record: Explanation, view: View) -> Kept:
 
 def _objects(truth: GroundTruth, record: Explanation) -> list[ObjectRecord]:
     boxes = torch.from_numpy(truth.boxes).float()
+    corners = truth.boxes.tolist()
     others = overlaps(boxes, boxes).fill_diagonal_(0.0)
     others[:, torch.from_numpy(truth.crowd)] = 0.0
     crowding = others.amax(dim=1) if len(truth) else others.new_zeros(0)
     return [
         ObjectRecord(
             index=i,
-            box=[float(v) for v in truth.boxes[i]],
+            box=corners[i],
             label=int(truth.labels[i]),
             name=record.class_name(int(truth.labels[i])),
             size=truth.size(i),

@@ -23,42 +23,41 @@ class GroundTruth:
     """The annotations of one image.
 
     Attributes:
-        boxes: (M, 4) float64 XYXY, pixels of the file.
+        xywh: (M, 4) float64 x, y, width, height, pixels of the file: what hotcoco compares.
         labels: (M,) int64 classes of the dataset, 0..K-1.
         area: (M,) float64 square pixels, by which sizes are told apart.
         crowd: (M,) bool; crowd regions are ignored.
     """
 
-    boxes: np.ndarray
+    xywh: np.ndarray
     labels: np.ndarray
     area: np.ndarray
     crowd: np.ndarray
 
     @classmethod
-    def of(
-        cls,
-        boxes: Any,
-        labels: Any,
-        area: Any = None,
-        crowd: Any = None,
-    ) -> GroundTruth:
+    def of(cls, boxes: Any, labels: Any, area: Any = None, crowd: Any = None) -> GroundTruth:
         """Return the annotations; `area` is the boxes' by default, `crowd` is False.
 
         >>> len(GroundTruth.of([[0, 0, 10, 10]], [2]))
         1
         """
         corners = np.asarray(boxes, np.float64).reshape(-1, 4)
-        sides = corners[:, 2:] - corners[:, :2]
+        xywh = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
         return cls(
-            corners,
+            xywh,
             np.asarray(labels, np.int64).reshape(-1),
-            sides.prod(axis=1) if area is None else np.asarray(area, np.float64),
-            np.zeros(len(corners), bool) if crowd is None else np.asarray(crowd, bool),
+            xywh[:, 2:].prod(axis=1) if area is None else np.asarray(area, np.float64),
+            np.zeros(len(xywh), bool) if crowd is None else np.asarray(crowd, bool),
         )
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """(M, 4) XYXY, pixels of the file."""
+        return np.concatenate([self.xywh[:, :2], self.xywh[:, :2] + self.xywh[:, 2:]], axis=1)
 
     def __len__(self) -> int:
         """M."""
-        return len(self.boxes)
+        return len(self.xywh)
 
     def size(self, index: int) -> str:
         """Return "small", "medium" or "large", as COCO has it."""
@@ -134,14 +133,8 @@ def match_detections(
     rows = np.zeros((count, 7))
     rows[:, 1:3], rows[:, 3:5] = corners[:, :2], corners[:, 2:] - corners[:, :2]
     rows[:, 5], rows[:, 6] = np.asarray(scores, np.float64), labels
-    sides = truth.boxes[:, 2:] - truth.boxes[:, :2]
-    columns = (
-        np.zeros(len(truth), np.int64),
-        truth.labels,
-        np.concatenate([truth.boxes[:, :2], sides], axis=1),
-        truth.area,
-        truth.crowd,
-    )
+    images = np.zeros(len(truth), np.int64)
+    columns = (images, truth.labels, truth.xywh, truth.area, truth.crowd)
     most = int(max(labels.max(initial=0), truth.labels.max(initial=0))) + 1
     judge = hotcoco_judge(1, most, columns, rows, iou)
     for entry in judge.eval_imgs:

@@ -35,7 +35,7 @@ How fates follow: `lucidet.explain.fates`.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 __all__ = ["Candidates", "DetectionRecord", "Explanation", "ObjectRecord", "Settings", "Stage"]
@@ -223,3 +223,27 @@ class Explanation:
     def to_json(self) -> dict[str, Any]:
         """Return plain data, as the head of this module describes it."""
         return {"format": FORMAT, "version": VERSION, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Explanation:
+        """Return the explanation that :meth:`to_json` wrote.
+
+        Raises:
+            ValueError: `content` is none.
+        """
+        if content.get("format") != FORMAT or content.get("version") != VERSION:
+            raise ValueError(f"this is no explanation of lucidet: its format is not {FORMAT!r} 1")
+        values = {own.name: content[own.name] for own in fields(cls)}
+        values["settings"] = Settings(**values["settings"])
+        values["candidates"] = Candidates(**values["candidates"])
+        values["objects"] = [
+            ObjectRecord(**{**o, "chain": _stages(o["chain"])}) for o in values["objects"]
+        ]
+        values["detections"] = [
+            DetectionRecord(**{**d, "origin": _stages(d["origin"])}) for d in values["detections"]
+        ]
+        return cls(**values)
+
+
+def _stages(content: list[dict[str, Any]]) -> list[Stage]:
+    return [Stage(**stage) for stage in content]

@@ -38,7 +38,10 @@ def fate_text(found: ObjectRecord, fate: Fate, record: Explanation) -> str:
         return f"{title}: by a box of objectness {fate.by['score']:.2f}, IoU {fate.by['iou']:.2f}"
     if before is not None and fate.kind == before["fate"]:
         level = record.level_name(before["level"])
-        where = f"rank {before['rank'] + 1} on {level}" if before["stage"] == "topk" else level
+        where = {
+            "topk": f"rank {before['rank'] + 1} on {level}",
+            "beyond": f"behind the best {settings.topk} of the image",
+        }.get(before["stage"], level)
         return f"{title}: objectness {before['score']:.2f}, IoU {before['iou']:.2f}, {where}"
     best = found.facts.get("best_anchor_iou")
     if fate.kind == "no_anchor" and best is not None and settings.assign_iou is not None:

@@ -126,6 +126,7 @@ def inspect_image(
     seed: int = 0,
     on_event: Callable[[Event], None] | None = None,
     on_start: Callable[[Trace], None] | None = None,
+    on_done: Callable[[nn.Module, Trace, dict[str, Any]], None] | None = None,
 ) -> Trace:
     """Walk one image through a detector and return what every stage showed.
 
@@ -142,6 +143,8 @@ def inspect_image(
         seed: of random weights, augmentations and sampling.
         on_event: called with each event at once, while the model waits.
         on_start: called with the trace, before its first event.
+        on_done: called with the model, the trace and the record after a run without an error, so
+            that facts of the model can be added to the context.
     """
     pattern = stage_pattern(until) if until is not None else None
     cfg = on_available_device(cfg.clone())
@@ -189,6 +192,8 @@ def inspect_image(
         except (ValueError, RuntimeError, FloatingPointError, ArithmeticError) as error:
             trace.context["error"] = f"{type(error).__name__}: {error}"
     _complete(trace, cfg, modules)
+    if on_done is not None and not trace.context["error"]:
+        on_done(model, trace, record)
     model.train(was_training)
     return trace
 

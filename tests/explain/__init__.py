@@ -1,0 +1,1 @@
+"""Fates of ground-truth boxes and origins of detections."""
