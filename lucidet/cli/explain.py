@@ -197,10 +197,11 @@ def _write(
     """Write the page of the funnel, and those of its examples."""
     from lucidet.explain.output import IMAGES, PAGE, page_name, write_funnel, write_image
 
-    content |= {"title": dataset, "weights": args.weights or ""}
+    weights = Path(args.weights).name if args.weights else "the config's weights"
+    content |= {"title": f"explain: {dataset}", "subtitle": f"{explainer.name}, {weights}"}
     pages: dict[int, str] = {}
-    for examples in content["examples"].values():
-        for example in examples:
+    for of_kind in content["examples"].values():
+        for example in (one for examples in of_kind.values() for one in examples):
             position = example["position"]
             if position not in pages:
                 pages[position] = f"{IMAGES}/{page_name(records[position])}"

@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     if words[:1] == ["diff"]:
         return diff(words[1:], args.tolerance)
     from lucidet.explain.inspected import add_explanation, inspected_text
-    from lucidet.explain.kinds import FATES, VERDICTS
+    from lucidet.explain.page.page import TITLES
     from lucidet.inspection.checks import run_checks
     from lucidet.inspection.page.report import write_report
     from lucidet.inspection.run import inspect_image
@@ -122,9 +122,7 @@ def run(args: argparse.Namespace) -> int:
     if args.text:
         print(inspected_text(trace, args.object))
         return 1 if trace.context["error"] else 0
-    path = write_report(
-        trace, args.out, trace.context.get("explanation"), titles={**FATES, **VERDICTS}
-    )
+    path = write_report(trace, args.out, trace.context.get("explanation"), TITLES)
     if not args.no_trace:
         trace.save(Path(args.out) / "trace")
     for finding in run_checks(trace):

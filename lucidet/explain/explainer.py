@@ -26,6 +26,7 @@ class Explainer:
 
     Attributes:
         model: in eval mode.
+        name: of its architecture.
         classes: names of the dataset's classes.
         match_iou: from which a detection counts for a ground-truth box.
     """
@@ -63,6 +64,7 @@ class Explainer:
                 content = DetectionCheckpointer(model, complete=complete).load(weights)
                 described = Description.from_dict(content[KEY]) if KEY in content else None
         self.model = model.eval()
+        self.name = str(cfg.MODEL.META_ARCHITECTURE)
         self.classes = class_names(cfg, dataset, described)
         self.match_iou = match_iou
         self._mapper = DatasetMapper(**DatasetMapper.from_config(cfg, is_train=False))

@@ -12,7 +12,7 @@ import numpy as np
 
 from lucidet.explain.kinds import FATES, IGNORED, LOST, VERDICTS
 from lucidet.explain.mending import MatchedDataset
-from lucidet.explain.record import Explanation
+from lucidet.explain.record import DetectionRecord, Explanation, ObjectRecord
 
 __all__ = ["CROWDING", "Funnel"]
 
@@ -43,7 +43,9 @@ class Funnel:
     _sizes: list[str] = field(default_factory=list)
     _crowding: list[str] = field(default_factory=list)
     _detections: list[np.ndarray] = field(default_factory=list)
-    _examples: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    _examples: dict[str, dict[str, list[dict[str, Any]]]] = field(
+        default_factory=lambda: {"objects": {}, "detections": {}}
+    )
 
     def add(self, explanation: Explanation) -> None:
         """Count one image."""
@@ -53,22 +55,29 @@ class Funnel:
             self._sizes.append(found.size)
             self._crowding.append(crowding_of(found.crowding))
             if found.fate != IGNORED:
-                self._keep_example(found.fate, explanation, found.index, found.text)
+                self._keep_example("objects", found.fate, explanation, found)
         rows = np.zeros((len(explanation.detections), 3))
         for i, own in enumerate(explanation.detections):
             rows[i] = own.score, own.label, _VERDICT[own.verdict]
             if own.verdict not in ("true_positive", "ignored"):
-                self._keep_example(own.verdict, explanation, own.index, own.text)
+                self._keep_example("detections", own.verdict, explanation, own)
         self._detections.append(rows)
         self.images += 1
 
-    def _keep_example(self, kind: str, explanation: Explanation, index: int, text: str) -> None:
+    def _keep_example(
+        self,
+        what: str,
+        kind: str,
+        explanation: Explanation,
+        own: ObjectRecord | DetectionRecord,
+    ) -> None:
         """Keep the first of an image, as long as there is room."""
-        kept = self._examples[kind]
+        kept = self._examples[what].setdefault(kind, [])
         if len(kept) < EXAMPLES and (not kept or kept[-1]["position"] != self.images):
             image = explanation.image
             names = {"image_id": image["image_id"], "file_name": image["file_name"]}
-            kept.append({"position": self.images, **names, "index": index, "text": text})
+            place = {"position": self.images, "index": own.index, "box": own.box}
+            kept.append({**place, **names, "text": own.text})
 
     @property
     def objects(self) -> int:
@@ -99,7 +108,9 @@ class Funnel:
         ``objects`` (that count), ``ignored``, ``fates`` (of those that count; they sum to
         ``objects``), ``by`` size, class and crowding the same, ``verdicts``, ``ap50`` in percent,
         ``mend``: for each fate the AP50 if its boxes were detected, scoring above all others, and
-        ``without``: for each verdict the AP50 if these detections were not there; ``examples``.
+        ``without``: for each verdict the AP50 if these detections were not there; ``examples`` of
+        ``objects`` by fate and of ``detections`` by verdict: position among the images, index,
+        box, image_id, file_name, text.
         """
         names = list(FATES)
         counts = Counter(names[fate] for fate in self._fates)
@@ -130,7 +141,7 @@ class Funnel:
                 for v in wrong
                 if verdicts[_VERDICT[v]]
             },
-            "examples": dict(self._examples),
+            "examples": self._examples,
         }
 
     def _class_names(self) -> list[str]:

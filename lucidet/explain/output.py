@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from lucidet.data.detection_utils import read_image
 from lucidet.explain.explainer import Explainer
 from lucidet.explain.heat_map import HeatMap
-from lucidet.explain.kinds import FATES, VERDICTS
+from lucidet.explain.page.page import funnel_page, image_page, thumbnail
 from lucidet.explain.record import Explanation
 
 __all__ = ["page_name", "write_funnel", "write_image"]
@@ -63,52 +62,41 @@ def write_image(
         maps = {i: explainer.heat_map(record, explanation, i) for i in range(count)}
     document: dict[str, Any] = {
         "explanation": explanation.to_json(),
-        "picture": _picture(record),
+        "picture": read_image(record["file_name"], format="RGB"),
         "heat": {i: found.to_json() for i, found in maps.items()},
         "back": back,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_image_page(document), encoding="utf-8")
+    path.write_text(image_page(document), encoding="utf-8")
     _write_json(document["explanation"], path.with_suffix(".json"))
     return explanation
 
 
 def write_funnel(funnel: dict[str, Any], path: Path) -> None:
-    """Write the page of a dataset, and its JSON beside it; see `Funnel.to_json`."""
+    """Write the page of a dataset, and its JSON beside it; see `Funnel.to_json`.
+
+    Args:
+        funnel: with `title` and `subtitle`, and the `page` of each example.
+        path: of the page.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_funnel_page(funnel), encoding="utf-8")
     _write_json(funnel, path.with_suffix(".json"))
+    pictures: dict[str, np.ndarray] = {}
+    shown = {**funnel, "examples": {}}
+    for what, of_kind in funnel["examples"].items():
+        shown["examples"][what] = {
+            kind: [{**own, "thumbnail": _thumbnail(own, pictures)} for own in examples]
+            for kind, examples in of_kind.items()
+        }
+    path.write_text(funnel_page(shown), encoding="utf-8")
 
 
-def _picture(record: dict[str, Any]) -> np.ndarray:
-    return read_image(record["file_name"], format="RGB")
+def _thumbnail(example: dict[str, Any], pictures: dict[str, np.ndarray]) -> str:
+    file = example["file_name"]
+    if file not in pictures:
+        pictures[file] = read_image(file, format="RGB")
+    return thumbnail(pictures[file], example["box"])
 
 
 def _write_json(content: dict[str, Any], path: Path) -> None:
     path.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
-
-
-def _image_page(document: dict[str, Any]) -> str:
-    found = document["explanation"]
-    rows = [(f"box {o['index']}", o["name"], FATES[o["fate"]], o["text"]) for o in found["objects"]]
-    rows += [
-        (f"detection {d['index']}", d["name"], VERDICTS[d["verdict"]], d["text"])
-        for d in found["detections"]
-    ]
-    return _plain_page(str(found["image"]["file_name"]), rows)
-
-
-def _funnel_page(funnel: dict[str, Any]) -> str:
-    rows = [(FATES[fate], str(count)) for fate, count in funnel["fates"].items()]
-    return _plain_page(str(funnel.get("title", "")), rows)
-
-
-def _plain_page(title: str, rows: list[Any]) -> str:
-    cells = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<h1>{html.escape(title)}</h1><table>{cells}</table></html>"
-    )

@@ -44,10 +44,11 @@ def test_fates_sum_to_the_number_of_boxes(funnel) -> None:
 
 
 def test_examples_name_their_image(funnel) -> None:
-    (example,) = funnel["examples"]["background"][:1]
-    assert example["position"] == 0
-    assert example["index"] == 1
-    assert set(funnel["examples"]) == {"background", "no_anchor", "badly_regressed", "detected"}
+    objects, detections = (funnel["examples"][what] for what in ("objects", "detections"))
+    assert [(own["position"], own["index"]) for own in objects["background"]] == [(2, 0)]
+    assert [own["position"] for own in detections["background"]] == [0, 3]
+    assert objects["background"][0]["box"] == BOX
+    assert set(objects) == {"background", "no_anchor", "badly_regressed", "detected"}
 
 
 def test_mending_raises_ap(funnel) -> None:

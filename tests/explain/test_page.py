@@ -236,7 +236,7 @@ def test_the_funnel_opens_an_example(cases: dict[str, Case], driver: Any, tmp_pa
         **{"fates": {"detected": 2, fate: 2}, "mend": {fate: 60.0}},
         **{"verdicts": {"true_positive": 2, "duplicate": 1}, "without": {"duplicate": 41.5}},
         "by": {"size": {"small": {"detected": 2, fate: 2}}, "class": {HOSTILE: {fate: 2}}},
-        "examples": {fate: [example]},
+        "examples": {"objects": {fate: [example]}, "detections": {}},
     }
     page = tmp_path / "explain.html"
     page.write_text(funnel_page(funnel), encoding="utf-8")

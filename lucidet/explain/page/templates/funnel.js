@@ -11,7 +11,7 @@ const TONES = ["#009E73", "#7f8c99", "#3da5ff", "#0072B2", "#00a5b5", "#6a5acd",
 const toneOf = (kind) => TONES[Math.max(Object.keys(data.titles.fates).indexOf(kind), 0) % TONES.length];
 
 function showExamples(kind, what) {
-  const found = funnel.examples[kind] || [];
+  const found = funnel.examples[what === "truth" ? "objects" : "detections"][kind] || [];
   const cards = found.map((example) => {
     const parts = [example.thumbnail ? make("img", { src: example.thumbnail, alt: "" }) : null,
       make("b", {}, `${what === "truth" ? "box" : "detection"} ${example.index}`), " ", String(example.file_name).split(/[\\/]/).pop(), make("br"), make("span", { class: "soft" }, example.text)];
