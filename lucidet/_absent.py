@@ -31,7 +31,6 @@ GROUPS = (
         (
             "BaseMaskRCNNHead",
             "CityscapesInstanceEvaluator",
-            "GenericMask",
             "MaskRCNNConvUpsampleHead",
             "mask_rcnn_inference",
             "mask_rcnn_loss",

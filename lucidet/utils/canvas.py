@@ -141,6 +141,34 @@ class VisImage:
         self._draw.polygon(inside, fill=(*color, round(255 * alpha)))
         self._draw.line([*inside, inside[0]], fill=(*edge, 255), width=width)
 
+    def mask(self, bits: np.ndarray, color: RGB, alpha: float, edge: RGB, width: int) -> None:
+        """Color the pixels of a (height, width) bool array, outlined with `edge` inside."""
+        rows, columns = np.flatnonzero(bits.any(axis=1)), np.flatnonzero(bits.any(axis=0))
+        if not len(rows):
+            return
+        x, y = int(columns[0]), int(rows[0])
+        part = bits[y : int(rows[-1]) + 1, x : int(columns[-1]) + 1]
+        inner = np.pad(part, width)
+        for _ in range(width):
+            shrunk = inner.copy()
+            shrunk[1:] &= inner[:-1]
+            shrunk[:-1] &= inner[1:]
+            shrunk[:, 1:] &= inner[:, :-1]
+            shrunk[:, :-1] &= inner[:, 1:]
+            inner = shrunk
+        inner = inner[width:-width, width:-width]
+        # a half-transparent line: the edge of a mask is never sharper than a pixel
+        line = round(255 * (1 + alpha) / 2)
+        for where, fill, share in ((inner, color, round(255 * alpha)), (part & ~inner, edge, line)):
+            self._picture.paste(fill, (x, y), Image.fromarray(where.astype(np.uint8) * share))
+
+    def soft_mask(self, shares: np.ndarray, color: RGB) -> None:
+        """Color each pixel of the image by its share (H, W) in 0..1."""
+        cover = Image.fromarray(np.rint(shares * 255).astype(np.uint8))
+        if cover.size != self._picture.size:
+            cover = cover.resize(self._picture.size, Image.Resampling.BILINEAR)
+        self._picture.paste(color, (0, 0), cover)
+
     def circle(self, center: Point, radius: float, color: RGB) -> None:
         """Fill a circle."""
         x, y = self._within(*center)

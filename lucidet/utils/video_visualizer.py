@@ -42,8 +42,8 @@ class VideoVisualizer:
 
         Args:
             frame: (H, W, 3) RGB.
-            predictions: Instances with ``pred_boxes`` and ``pred_classes``; ``scores`` where there
-                are.
+            predictions: Instances with ``pred_boxes`` and ``pred_classes``; ``scores``,
+                ``pred_masks`` and ``pred_keypoints`` where there are.
         """
         visualizer = Visualizer(frame, self.metadata, instance_mode=self._instance_mode)
         if self._instance_mode is ColorMode.SEGMENTATION:
@@ -53,13 +53,18 @@ class VideoVisualizer:
         places = self._assign_colors(boxes, classes)
         palette = colormap(rgb=True, maximum=1)
         scores = predictions.scores if predictions.has("scores") else None
+        masks = None
+        if predictions.has("pred_masks"):
+            masks = visualizer._convert_masks(predictions.pred_masks)
         if self._instance_mode is ColorMode.IMAGE_BW:
-            visualizer._grey_outside(boxes)
+            visualizer._gray_outside(boxes, masks)
         return visualizer.overlay_instances(
             boxes=predictions.pred_boxes,
             labels=text_labels(
                 classes.tolist(), scores, metadata_value(self.metadata, "thing_classes")
             ),
+            masks=masks,
+            keypoints=predictions.pred_keypoints if predictions.has("pred_keypoints") else None,
             assigned_colors=[palette[place % len(palette)] for place in places],
         )
 
