@@ -13,13 +13,15 @@ from lucidet.cli.arguments import (
     checked_overrides,
     take_weights,
 )
+from lucidet.cli.inspect_diff import add_diff_arguments, run_diff
 
 EXAMPLES = """\
 examples:
   inference:  lucidet inspect output/cells/model_best.pth --image cells.jpg --out DIR
   training:   lucidet inspect --config-file C --dataset coco_2017_train --id 9 --train --out DIR
   in part:    ... --until rpn.assign --out DIR
-  compare:    lucidet inspect diff DIR1 DIR2
+  two traces: lucidet inspect diff DIR1 DIR2
+  two models: lucidet inspect diff OLD.pth NEW.pth --dataset DATA --out DIR
 """
 
 
@@ -56,13 +58,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--object", type=int, metavar="K", help="with --text: ground-truth box K through all stages"
     )
-    parser.add_argument(
-        "--tolerance",
-        type=float,
-        default=0.0,
-        metavar="X",
-        help="diff: differences up to X count as none",
-    )
+    add_diff_arguments(parser)
     parser.add_argument("words", nargs="*", metavar="W | diff A B | KEY VALUE", help=OVERRIDES_HELP)
 
 
@@ -107,7 +103,7 @@ def load_run(args: argparse.Namespace, words: list[str]) -> dict[str, Any]:
 def run(args: argparse.Namespace) -> int:
     words = [*args.words, *args.rest]
     if words[:1] == ["diff"]:
-        return diff(words[1:], args.tolerance)
+        return run_diff(args, words[1:])
     from lucidet.explain.inspected import add_explanation, inspected_text
     from lucidet.explain.page.page import TITLES
     from lucidet.inspection.checks import run_checks
@@ -131,16 +127,3 @@ def run(args: argparse.Namespace) -> int:
         print(f"the run stopped: {trace.context['error']}")
     print(f"{path}: {len(trace)} events, {path.stat().st_size / 1e6:.1f} MB")
     return 1 if trace.context["error"] else 0
-
-
-def diff(words: list[str], tolerance: float) -> int:
-    """Print where two saved traces part; return 1 if they do."""
-    from lucidet.inspection.diff import describe, diff_traces
-    from lucidet.inspection.trace import Trace
-
-    if len(words) != 2:
-        raise ValueError(f"lucidet inspect diff takes two traces, got {len(words)}: A B")
-    first, second = (Trace.load(word) for word in words)
-    result = diff_traces(first, second, tolerance)
-    print(describe(result))
-    return 1 if result.differences else 0

@@ -97,7 +97,8 @@ def test_events_of_one_trace_only_and_configs():
     assert "config A: 1 against 2" in describe(result)
 
 
-def test_on_the_command_line(tmp_path, capsys, look):
+def test_on_the_command_line(tmp_path, capsys, look, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     model = build_model(tiny_config(FPN, SIZES))
     for name in ("a", "b"):
         look(model=model, until="rpn.head").save(tmp_path / name)
