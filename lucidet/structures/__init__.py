@@ -27,6 +27,7 @@ from lucidet.structures.padded import (
 )
 from lucidet.structures.rotated_boxes import RotatedBoxes
 from lucidet.structures.rotated_boxes import pairwise_iou as pairwise_iou_rotated
+from lucidet.structures.rows import gather_rows, select_rows, set_later, source_and_rows
 
 __all__ = [
     "BitMasks",
@@ -42,6 +43,7 @@ __all__ = [
     "RotatedBoxes",
     "RowsOfImages",
     "clip_padded",
+    "gather_rows",
     "heatmaps_to_keypoints",
     "matched_boxlist_iou",
     "matched_pairwise_iou",
@@ -53,7 +55,10 @@ __all__ = [
     "pairwise_iou_rotated",
     "pairwise_point_box_distance",
     "polygons_to_bitmask",
+    "select_rows",
+    "set_later",
     "set_other_fields",
+    "source_and_rows",
     "take_rows",
     "tensor_on",
 ]

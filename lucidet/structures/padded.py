@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lucidet.structures.boxes import Boxes
 from lucidet.structures.instances import Instances
+from lucidet.structures.rows import set_later
 
 __all__ = [
     "PaddedBoxes",
@@ -165,7 +166,9 @@ def set_other_fields(
     padded: Collection[str],
     prefix: str = "",
 ) -> None:
-    """Copy rows of the fields that can't be padded, image by image: any type with an index.
+    """Set rows of the fields that can't be padded: any type with an index.
+
+    They are taken when a field is first looked at. The CPU waits for a GPU once, for the index.
 
     Args:
         images: that get the fields; L_i rows each.
@@ -175,13 +178,12 @@ def set_other_fields(
         padded: names of the other fields.
         prefix: only of fields whose names begin with it.
     """
+    on_host: Tensor | None = None
     for image, (own, source) in enumerate(zip(images, sources, strict=True)):
-        fields = source.get_fields().items()
-        others = {n: v for n, v in fields if n.startswith(prefix) and n not in padded}
-        if others and (len(source) > 0 or not prefix):
-            chosen = Instances(source.image_size, **others)[index[image, : len(own)]]
-            for name, value in chosen.get_fields().items():
-                own.set(name, value)
+        names = [n for n in source.get_fields() if n.startswith(prefix) and n not in padded]
+        if names and (len(source) > 0 or not prefix):
+            on_host = index.cpu() if on_host is None else on_host
+            set_later(own, source, names, on_host[image, : len(own)])
 
 
 @dataclass

@@ -28,6 +28,7 @@ from lucidet.structures import (
     PaddedInstances,
     pad_fields,
     pad_rows,
+    select_rows,
     set_other_fields,
     take_rows,
     tensor_on,
@@ -51,14 +52,19 @@ def build_roi_heads(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> ROIHeads
 def select_foreground_proposals(
     proposals: Sequence[Instances], bg_label: int
 ) -> tuple[list[Instances], list[Tensor]]:
-    """Return each image's proposals that are an object, and the masks that select them.
+    """Return each image's foreground proposals, and the masks that select them.
 
     Args:
         proposals: per image, with `gt_classes`.
-        bg_label: K. A class of -1 (not used) is not foreground either.
+        bg_label: K. A class of -1 (not used) is not foreground either. The CPU waits for a GPU
+            once for all images.
     """
-    masks = [(p.gt_classes != -1) & (p.gt_classes != bg_label) for p in proposals]
-    return [p[mask] for p, mask in zip(proposals, masks, strict=True)], masks
+    if not proposals:
+        return [], []
+    classes = torch.cat([p.gt_classes for p in proposals])
+    foreground = (classes != -1) & (classes != bg_label)
+    masks = foreground.split([len(p) for p in proposals])
+    return select_rows(proposals, foreground), list(masks)
 
 
 class ROIHeads(nn.Module):
@@ -69,7 +75,7 @@ class ROIHeads(nn.Module):
 
     #: of the heads that classify and refine proposals; a cascade has several
     box_predictor: Any
-    #: what forwards written for detectron2 ask; a subclass with such heads sets them
+    #: whether there is a head for masks, or for keypoints
     mask_on = False
     keypoint_on = False
 
@@ -212,10 +218,10 @@ class ROIHeads(nn.Module):
             if len(truth) == 0:  # only background, which is not matched to anything
                 for name in gt.keys() & fields.keys() - {"gt_classes"}:
                     own.remove(name)
-        # fields that can't be padded follow the sampled rows image by image
         if views is None:
             set_other_fields(sampled, proposals, indices, candidates.fields)
-        if any(name.startswith("gt_") and name not in gt for name in targets[0].get_fields()):
+        names = {name for own in targets for name in own.get_fields() if name.startswith("gt_")}
+        if names - gt.keys():  # these can't be padded
             set_other_fields(sampled, targets, matched, gt, "gt_")
         return sampled
 
@@ -279,25 +285,34 @@ class ROIHeads(nn.Module):
         proposals: list[Instances],
         targets: list[Instances] | None = None,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """Return (sampled proposals, losses) at training, (detections, {}) at test.
+        """Return (sampled proposals, losses) at training; at test (detections, {}): per image,
+        Instances with `pred_boxes`, `scores`, `pred_classes`, and what further heads predict.
 
         Args:
             images: of which nothing but the sizes may be needed.
             features: name -> (N, C, H, W).
             proposals: per image, with `proposal_boxes` and `objectness_logits`.
             targets: at training, per image, with `gt_boxes` and `gt_classes`.
-
-        Returns:
-            At test, per image: Instances with `pred_boxes`, `scores`, `pred_classes`.
         """
         if self.training:
             if targets is None:
                 raise ValueError("ROI heads need targets to train; call model.eval() to infer")
             proposals = self.label_and_sample_proposals(proposals, targets)
             losses: Any = self._forward_box(features, proposals)
+            if self.mask_on or self.keypoint_on:
+                losses.update(self._further_losses(features, proposals))
             return proposals, losses
         detections: Any = self._forward_box(features, proposals)
         return self.forward_with_given_boxes(features, detections), {}
+
+    def _further_losses(
+        self, features: dict[str, Tensor], proposals: list[Instances]
+    ) -> dict[str, Tensor]:
+        """Return the losses of the heads that look at the sampled foreground: masks, keypoints."""
+        losses: dict[str, Any] = {}
+        for forward in (self._forward_mask, self._forward_keypoint):
+            losses.update(forward(features, proposals))
+        return losses
 
     def _forward_box(
         self, features: dict[str, Tensor], proposals: list[Instances]
@@ -308,19 +323,33 @@ class ROIHeads(nn.Module):
     def forward_with_given_boxes(
         self, features: dict[str, Tensor], instances: list[Instances]
     ) -> list[Instances]:
-        """Add what a head predicts for given boxes; heads for boxes only have nothing to add."""
+        """Add what the heads for masks and keypoints predict for given boxes, where there are any.
+
+        Args:
+            features: name -> (N, C, H, W).
+            instances: per image, with `pred_boxes` (XYXY, pixels of the resized image) and
+                `pred_classes`; they get further fields.
+        """
+        for forward in (self._forward_mask, self._forward_keypoint):
+            found: Any = forward(features, instances)
+            instances = found
         return instances
 
     def _forward_mask(
         self, features: dict[str, Tensor], instances: list[Instances]
     ) -> dict[str, Tensor] | list[Instances]:
-        """Return no losses at training, `instances` as they are at test: there is no such head.
+        """Return the losses of masks at training, `instances` with masks at test.
 
-        Forwards written for detectron2 call it (and :meth:`_forward_keypoint`) in any case.
+        Without such a head there are none. Forwards written for detectron2 call it (and
+        :meth:`_forward_keypoint`) in any case.
         """
         return {} if self.training else instances
 
-    _forward_keypoint = _forward_mask
+    def _forward_keypoint(
+        self, features: dict[str, Tensor], instances: list[Instances]
+    ) -> dict[str, Tensor] | list[Instances]:
+        """Return the losses of keypoints at training, `instances` with keypoints at test."""
+        return {} if self.training else instances
 
     def _targets_needed(self, targets: list[Instances] | None) -> list[Instances]:
         if targets is None:
