@@ -27,24 +27,9 @@ class Group(NamedTuple):
 
 GROUPS = (
     Group(
-        "masks",
-        (
-            "BaseMaskRCNNHead",
-            "CityscapesInstanceEvaluator",
-            "MaskRCNNConvUpsampleHead",
-            "mask_rcnn_inference",
-            "mask_rcnn_loss",
-            "paste_masks_in_image",
-        ),
-    ),
-    Group(
-        "keypoints",
-        (
-            "BaseKeypointRCNNHead",
-            "KRCNNConvDeconvUpsampleHead",
-            "keypoint_rcnn_inference",
-            "keypoint_rcnn_loss",
-        ),
+        "Cityscapes' own measure",
+        ("CityscapesInstanceEvaluator",),
+        "evaluate its JSON in COCO's format with COCOEvaluator",
     ),
     Group(
         "semantic segmentation",
@@ -127,11 +112,11 @@ def absent(name: str) -> Any:
     >>> RRPN([])
     Traceback (most recent call last):
     ...
-    NotImplementedError: RRPN is for rotated boxes; lucidet detects boxes and does not have it
+    NotImplementedError: RRPN is for rotated boxes; lucidet detects boxes, masks and keypoints only
 
     Args:
         name: one of GROUPS.
     """
     group = next(group for group in GROUPS if name in group.names)
-    reason = f"{name} is for {group.purpose}; lucidet detects boxes and does not have it"
+    reason = f"{name} is for {group.purpose}; lucidet detects boxes, masks and keypoints only"
     return _Absent(name, (), {"reason": f"{reason}: {group.instead}" if group.instead else reason})

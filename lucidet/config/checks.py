@@ -6,8 +6,6 @@ from lucidet.config.node import CfgNode
 
 # switch -> (what it asks for, the sections that only it reads)
 _SWITCHES = {
-    "MODEL.MASK_ON": ("masks", ("MODEL.ROI_MASK_HEAD", "INPUT.MASK_FORMAT")),
-    "MODEL.KEYPOINT_ON": ("keypoints", ("MODEL.ROI_KEYPOINT_HEAD", "TEST.KEYPOINT_OKS_SIGMAS")),
     "MODEL.LOAD_PROPOSALS": (
         "proposals from files",
         (
@@ -35,6 +33,15 @@ _NAMES = {
     ("MODEL.ROI_HEADS.NAME", "RROIHeads"): ("rotated ROI heads", "StandardROIHeads"),
 }
 
+# switch -> the sections that only it reads
+_OPTIONAL = {
+    "MODEL.MASK_ON": ("MODEL.ROI_MASK_HEAD", "INPUT.MASK_FORMAT"),
+    "MODEL.KEYPOINT_ON": ("MODEL.ROI_KEYPOINT_HEAD", "TEST.KEYPOINT_OKS_SIGMAS"),
+}
+
+# architectures that find boxes only
+_BOXES_ONLY = ("ProposalNetwork", "RetinaNet", "ATSS", "FCOS")
+
 # sections of models that are not built; a config of another model may mention them
 _NEVER_READ = ("MODEL.SEM_SEG_HEAD", "MODEL.PANOPTIC_FPN")
 
@@ -59,8 +66,19 @@ def check_supported(cfg: CfgNode) -> None:
         if _value(cfg, key) == name and not _registered(key, name)
     ]
     if problems:
-        raise ValueError("lucidet detects boxes; it does not build " + "; ".join(problems))
-    for section in [*_NEVER_READ, *(s for _, sections in _SWITCHES.values() for s in sections)]:
+        known = "lucidet detects boxes, masks and keypoints"
+        raise ValueError(f"{known}; it does not build " + "; ".join(problems))
+    architecture = _value(cfg, "MODEL.META_ARCHITECTURE")
+    for key in _OPTIONAL:
+        if _value(cfg, key) and architecture in _BOXES_ONLY:
+            raise ValueError(
+                f"{key} True ({cfg.origin(key)}), but MODEL.META_ARCHITECTURE {architecture!r} "
+                f"finds boxes only: set {key} to False, or MODEL.META_ARCHITECTURE to "
+                "'GeneralizedRCNN'"
+            )
+    unused = [s for key, own in _OPTIONAL.items() if not _value(cfg, key) for s in own]
+    refused = [s for _, own in _SWITCHES.values() for s in own]
+    for section in [*_NEVER_READ, *unused, *refused]:
         if _has(cfg, section):
             cfg.mark_read(section)
 

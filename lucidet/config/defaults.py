@@ -8,7 +8,12 @@ says otherwise. A name that ends in _TRAIN or _TEST holds for that mode only.
 from __future__ import annotations
 
 from lucidet.config.defaults_dense import add_dense_detectors
-from lucidet.config.defaults_model import add_anchors_and_rpn, add_backbone, add_roi_heads
+from lucidet.config.defaults_model import (
+    add_anchors_and_rpn,
+    add_backbone,
+    add_masks_and_keypoints,
+    add_roi_heads,
+)
 from lucidet.config.defaults_solver import add_solver
 from lucidet.config.defaults_unbuilt import add_unbuilt
 from lucidet.config.node import CfgNode as CN
@@ -42,6 +47,7 @@ _C.MODEL.CLASS_MAP = []
 add_backbone(_C)
 add_anchors_and_rpn(_C)
 add_roi_heads(_C)
+add_masks_and_keypoints(_C)
 add_dense_detectors(_C)
 add_unbuilt(_C)
 

@@ -216,3 +216,45 @@ def add_roi_heads(_C: CN) -> None:
         (30.0, 30.0, 15.0, 15.0),
     )
     _C.MODEL.ROI_BOX_CASCADE_HEAD.IOUS = (0.5, 0.6, 0.7)
+
+
+def add_masks_and_keypoints(_C: CN) -> None:
+    """Add MODEL.MASK_ON, MODEL.KEYPOINT_ON and the heads that they turn on."""
+    # Masks of the objects (Mask R-CNN): read from annotations, trained, predicted
+    _C.MODEL.MASK_ON = False
+    # Keypoints of the objects (Keypoint R-CNN), likewise
+    _C.MODEL.KEYPOINT_ON = False
+
+    _C.MODEL.ROI_MASK_HEAD = CN()
+    # Name in ROI_MASK_HEAD_REGISTRY
+    _C.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"
+    # As in ROI_BOX_HEAD; not used by Res5ROIHeads, whose masks share the boxes' features.
+    # POOLER_TYPE "": the head gets the feature maps as they are
+    _C.MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION = 14
+    _C.MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO = 0
+    _C.MODEL.ROI_MASK_HEAD.POOLER_TYPE = "ROIAlignV2"
+    # 3x3 convolutions before the one that doubles the side, and the channels of all of them
+    _C.MODEL.ROI_MASK_HEAD.NUM_CONV = 0
+    _C.MODEL.ROI_MASK_HEAD.CONV_DIM = 256
+    # Norm of the 3x3 convolutions: "" (none), BN, SyncBN or GN
+    _C.MODEL.ROI_MASK_HEAD.NORM = ""
+    # One mask for all classes instead of one for each
+    _C.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK = False
+
+    _C.MODEL.ROI_KEYPOINT_HEAD = CN()
+    # Name in ROI_KEYPOINT_HEAD_REGISTRY
+    _C.MODEL.ROI_KEYPOINT_HEAD.NAME = "KRCNNConvDeconvUpsampleHead"
+    # As in ROI_MASK_HEAD
+    _C.MODEL.ROI_KEYPOINT_HEAD.POOLER_RESOLUTION = 14
+    _C.MODEL.ROI_KEYPOINT_HEAD.POOLER_SAMPLING_RATIO = 0
+    _C.MODEL.ROI_KEYPOINT_HEAD.POOLER_TYPE = "ROIAlignV2"
+    # Channels of the 3x3 convolutions, one number each
+    _C.MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS = (512,) * 8
+    # Keypoints of an object; COCO's persons have 17
+    _C.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = 17
+    # Training images have at least this many labelled keypoints
+    _C.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE = 1
+    # Divide the loss by the visible keypoints of the batch, instead of by a fixed number:
+    # NUM_KEYPOINTS times the foreground that could have been sampled
+    _C.MODEL.ROI_KEYPOINT_HEAD.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS = True
+    _C.MODEL.ROI_KEYPOINT_HEAD.LOSS_WEIGHT = 1.0

@@ -1,4 +1,4 @@
-"""Keys of detectron2 for what lucidet doesn't build: masks, keypoints, panoptic.
+"""Keys of detectron2 for what lucidet doesn't build: proposals from files, panoptic.
 
 They exist so that detectron2's box configs, which mention some of them, load. A config that turns
 one on is refused by :func:`lucidet.config.checks.check_supported`.
@@ -13,30 +13,6 @@ def add_unbuilt(_C: CN) -> None:
     """Add the switches and sections of what isn't built, with detectron2's defaults."""
     # Proposals from files instead of an RPN
     _C.MODEL.LOAD_PROPOSALS = False
-    # Masks and keypoints
-    _C.MODEL.MASK_ON = False
-    _C.MODEL.KEYPOINT_ON = False
-
-    _C.MODEL.ROI_MASK_HEAD = CN()
-    _C.MODEL.ROI_MASK_HEAD.NAME = "MaskRCNNConvUpsampleHead"
-    _C.MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION = 14
-    _C.MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO = 0
-    _C.MODEL.ROI_MASK_HEAD.POOLER_TYPE = "ROIAlignV2"
-    _C.MODEL.ROI_MASK_HEAD.NUM_CONV = 0
-    _C.MODEL.ROI_MASK_HEAD.CONV_DIM = 256
-    _C.MODEL.ROI_MASK_HEAD.NORM = ""
-    _C.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK = False
-
-    _C.MODEL.ROI_KEYPOINT_HEAD = CN()
-    _C.MODEL.ROI_KEYPOINT_HEAD.NAME = "KRCNNConvDeconvUpsampleHead"
-    _C.MODEL.ROI_KEYPOINT_HEAD.POOLER_RESOLUTION = 14
-    _C.MODEL.ROI_KEYPOINT_HEAD.POOLER_SAMPLING_RATIO = 0
-    _C.MODEL.ROI_KEYPOINT_HEAD.POOLER_TYPE = "ROIAlignV2"
-    _C.MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS = (512,) * 8
-    _C.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = 17
-    _C.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE = 1
-    _C.MODEL.ROI_KEYPOINT_HEAD.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS = True
-    _C.MODEL.ROI_KEYPOINT_HEAD.LOSS_WEIGHT = 1.0
 
     _C.MODEL.SEM_SEG_HEAD = CN()
     _C.MODEL.SEM_SEG_HEAD.NAME = "SemSegFPNHead"

@@ -12,7 +12,13 @@ from lucidet.config.files import configs_folder
 __all__ = ["find_config", "zoo_configs"]
 
 #: where a name stands in several folders, the first of these wins
-FOLDERS = ("COCO-Detection", "PascalVOC-Detection", "torchvision")
+FOLDERS = (
+    "COCO-Detection",
+    "COCO-InstanceSegmentation",
+    "COCO-Keypoints",
+    "PascalVOC-Detection",
+    "torchvision",
+)
 #: training programs of their own, with data that they make or name: last
 _EXAMPLES = ("shapes", "blood_cells")
 

@@ -25,6 +25,7 @@ from lucidet.layers.losses import (
     sigmoid_focal_loss_star,
     smooth_l1_loss,
 )
+from lucidet.layers.mask_ops import crop_and_resize_masks, paste_masks_in_image
 from lucidet.layers.nms import batched_nms, batched_nms_rotated, nms, nms_padded, nms_rotated
 from lucidet.layers.roi_align import ROIAlign, roi_align
 from lucidet.layers.rotated_boxes import pairwise_iou_rotated
@@ -69,6 +70,7 @@ __all__ = [
     "check_if_dynamo_compiling",
     "conv2d_together",
     "ciou_loss",
+    "crop_and_resize_masks",
     "cross_entropy",
     "deform_conv",
     "diou_loss",
@@ -98,5 +100,4 @@ __all__ = [
 
 ASPP = absent("ASPP")
 ROIAlignRotated = absent("ROIAlignRotated")
-paste_masks_in_image = absent("paste_masks_in_image")
 roi_align_rotated = absent("roi_align_rotated")

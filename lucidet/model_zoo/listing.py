@@ -61,7 +61,6 @@ def list_models(words: Sequence[str] = ()) -> Iterator[ModelEntry]:
 def _entry(path: Path, whole: str) -> ModelEntry:
     cfg = get_cfg()
     cfg.merge_from_file(str(path))
-    cfg.MODEL.MASK_ON = False  # those with masks are here for their boxes
     head = "\n".join(path.read_text(encoding="utf-8").splitlines()[:_HEADER_LINES])
     figure = _PUBLISHED.search(head)
     weights = _trained(whole, cfg)

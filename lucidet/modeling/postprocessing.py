@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lucidet.layers import paste_masks_in_image
 from lucidet.structures import Instances, PaddedInstances, clip_padded, take_rows, tensor_on
+from lucidet.utils.memory import retry_if_cuda_oom
 
 __all__ = ["detector_postprocess", "keep_rows", "postprocess_padded"]
 
@@ -23,18 +25,21 @@ def detector_postprocess(
 ) -> Instances:
     """Return the detections in the frame of another size of the same image.
 
-    Boxes are scaled and clipped; those left without area are dropped, unless `keep_empty`.
+    Boxes are scaled and clipped; those left without area are dropped, unless `keep_empty`. Masks
+    are pasted into the image, keypoints are scaled.
 
     Args:
         results: of one image, in the frame of ``results.image_size``, with `pred_boxes` or
-            `proposal_boxes`. It isn't changed.
+            `proposal_boxes`, and perhaps `pred_masks` ((D, 1, S, S) probabilities, or ROIMasks) and
+            `pred_keypoints` (D, J, 3). It isn't changed.
         output_height: pixels.
         output_width: pixels.
-        mask_threshold: of the foreground in masks; boxes have no use for it.
+        mask_threshold: a pixel belongs to a mask from this probability on.
         keep_empty: keep boxes without area.
 
     Returns:
-        New Instances of size (output_height, output_width).
+        New Instances of size (output_height, output_width); `pred_masks` is (D, output_height,
+        output_width) bool.
 
     Raises:
         ValueError: `results` has no boxes, or a size isn't positive.
@@ -53,7 +58,18 @@ def detector_postprocess(
     boxes.scale(width / old_width, height / old_height)
     boxes.clip((height, width))
     output = Instances((height, width), **{**results.get_fields(), names[0]: boxes})
-    return output if keep_empty else output[boxes.nonempty()]
+    if not keep_empty:
+        output = output[boxes.nonempty()]
+    if output.has("pred_masks"):
+        masks, final = output.pred_masks, output.get(names[0]).tensor
+        masks = getattr(masks, "tensor", masks)
+        masks = masks[:, 0] if masks.dim() == 4 else masks  # (D, S, S)
+        paste = retry_if_cuda_oom(paste_masks_in_image)
+        output.pred_masks = paste(masks, final, (height, width), threshold=mask_threshold)
+    if output.has("pred_keypoints"):
+        scale = output.pred_keypoints.new_tensor([width / old_width, height / old_height, 1.0])
+        output.pred_keypoints = output.pred_keypoints * scale
+    return output
 
 
 def postprocess_padded(

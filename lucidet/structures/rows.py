@@ -39,7 +39,7 @@ class _LateFields(dict[str, Any]):
         return super().__iter__()
 
     def get(self, name: str, default: Any = None) -> Any:
-        return self[name] if name in self else default
+        return self[name] if super().__contains__(name) else default
 
     def values(self) -> Any:
         return (self[name] for name in list(self))

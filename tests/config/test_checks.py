@@ -12,8 +12,6 @@ from lucidet.config.checks import check_supported
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("MODEL.MASK_ON", "True"),
-        ("MODEL.KEYPOINT_ON", "True"),
         ("MODEL.LOAD_PROPOSALS", "True"),
         ("MODEL.ROI_BOX_HEAD.USE_FED_LOSS", "True"),
         ("MODEL.META_ARCHITECTURE", "PanopticFPN"),
@@ -64,8 +62,20 @@ def test_defaults_are_supported() -> None:
 
 def test_all_problems_are_named() -> None:
     cfg = get_cfg()
-    cfg.merge_from_list(["MODEL.MASK_ON", "True", "MODEL.KEYPOINT_ON", "True"])
-    with pytest.raises(ValueError, match=r"MASK_ON(.*)KEYPOINT_ON"):
+    names = ["MODEL.LOAD_PROPOSALS", "True", "MODEL.ROI_HEADS.NAME", "RROIHeads"]
+    cfg.merge_from_list(names)
+    with pytest.raises(ValueError, match=r"LOAD_PROPOSALS(.*)RROIHeads"):
+        check_supported(cfg)
+
+
+@pytest.mark.parametrize("key", ["MODEL.MASK_ON", "MODEL.KEYPOINT_ON"])
+@pytest.mark.parametrize("architecture", ["RetinaNet", "ATSS", "FCOS", "ProposalNetwork"])
+def test_masks_and_keypoints_need_two_stages(key: str, architecture: str) -> None:
+    cfg = get_cfg()
+    cfg.merge_from_list([key, "True"])
+    check_supported(cfg)
+    cfg.MODEL.META_ARCHITECTURE = architecture
+    with pytest.raises(ValueError, match=rf"{key} True.*'{architecture}' finds boxes only: set"):
         check_supported(cfg)
 
 

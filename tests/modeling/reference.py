@@ -16,6 +16,7 @@ import importlib.util
 import json
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,9 +24,9 @@ import torch
 
 from lucidet.config import get_cfg
 from lucidet.modeling import build_model
-from lucidet.structures import Boxes, Instances
+from lucidet.structures import Boxes, Instances, Keypoints, PolygonMasks
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "COCO-Detection"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 class Reference:
@@ -35,7 +36,8 @@ class Reference:
         self.data = np.load(folder / f"detectron2_{name}.npz")
         self.meta = json.loads(str(self.data["meta"]))
         cfg = get_cfg()
-        cfg.merge_from_file(str(CONFIGS / self.meta["config"]))
+        name = self.meta["config"]
+        cfg.merge_from_file(str(CONFIGS / (name if "/" in name else f"COCO-Detection/{name}")))
         cfg.merge_from_list([*self.meta["opts"], "MODEL.WEIGHTS", "", "MODEL.DEVICE", "cpu"])
         self.model = build_model(cfg)
         spec = importlib.util.spec_from_file_location("recipe", folder / "recipe.py")
@@ -43,6 +45,8 @@ class Reference:
         spec.loader.exec_module(recipe)
         shapes = {k: tuple(v.shape) for k, v in self.model.state_dict().items()}
         arrays = recipe.state_dict(shapes)
+        for weight, factor in self.meta.get("scale", {}).items():
+            arrays[weight] = arrays[weight] * np.float32(factor)
         missing, unexpected = self.model.load_state_dict(
             {k: torch.from_numpy(v) for k, v in arrays.items()}, strict=False
         )
@@ -71,6 +75,9 @@ class Reference:
     def tensor(self, key: str) -> torch.Tensor:
         return torch.from_numpy(self.data[key])
 
+    def json(self, key: str) -> Any:
+        return json.loads(str(self.data[key]))
+
     def inputs(self) -> list[dict]:
         """Return the images, their objects, and twice their size as the size asked for."""
         records = []
@@ -83,6 +90,10 @@ class Reference:
                 gt_boxes=Boxes(self.tensor(f"in/gt_boxes/{i}")),
                 gt_classes=self.tensor(f"in/gt_classes/{i}"),
             )
+            if f"in/gt_polygons/{i}" in self.data:
+                instances.gt_masks = PolygonMasks(self.json(f"in/gt_polygons/{i}"))
+            if f"in/gt_keypoints/{i}" in self.data:
+                instances.gt_keypoints = Keypoints(self.tensor(f"in/gt_keypoints/{i}"))
             records.append(
                 {
                     "image": image,

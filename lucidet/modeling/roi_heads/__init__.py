@@ -11,11 +11,13 @@ from lucidet.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers, fast_rcnn
 from lucidet.modeling.roi_heads.keypoint_head import (
     ROI_KEYPOINT_HEAD_REGISTRY,
     BaseKeypointRCNNHead,
+    KRCNNConvDeconvUpsampleHead,
     build_keypoint_head,
 )
 from lucidet.modeling.roi_heads.mask_head import (
     ROI_MASK_HEAD_REGISTRY,
     BaseMaskRCNNHead,
+    MaskRCNNConvUpsampleHead,
     build_mask_head,
 )
 from lucidet.modeling.roi_heads.roi_heads import (
@@ -38,6 +40,8 @@ __all__ = [
     "FastRCNNConvFCHead",
     "FastRCNNOutputLayers",
     "ROIHeads",
+    "KRCNNConvDeconvUpsampleHead",
+    "MaskRCNNConvUpsampleHead",
     "RROIHeads",
     "Res5ROIHeads",
     "StandardROIHeads",

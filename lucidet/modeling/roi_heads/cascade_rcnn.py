@@ -52,6 +52,12 @@ class CascadeROIHeads(StandardROIHeads):
         box_heads: Sequence[nn.Module],
         box_predictors: Sequence[nn.Module],
         proposal_matchers: Sequence[Matcher],
+        mask_in_features: Sequence[str] | None = None,
+        mask_pooler: ROIPooler | None = None,
+        mask_head: nn.Module | None = None,
+        keypoint_in_features: Sequence[str] | None = None,
+        keypoint_pooler: ROIPooler | None = None,
+        keypoint_head: nn.Module | None = None,
         num_classes: int,
         batch_size_per_image: int,
         positive_fraction: float,
@@ -68,8 +74,10 @@ class CascadeROIHeads(StandardROIHeads):
             proposal_matchers: T; the first serves the sampling.
             proposal_matcher: not used: the matchers are `proposal_matchers`.
             train_on_pred_boxes: not available here.
-            num_classes, batch_size_per_image, positive_fraction, proposal_append_gt: as in
-                :class:`StandardROIHeads`.
+            mask_in_features, mask_pooler, mask_head, keypoint_in_features, keypoint_pooler,
+                keypoint_head, num_classes, batch_size_per_image, positive_fraction,
+                proposal_append_gt: as in :class:`StandardROIHeads`; at training masks and
+                keypoints see the proposals of the first stage.
 
         Raises:
             ValueError: the lists have different lengths, or `train_on_pred_boxes` is True.
@@ -89,6 +97,12 @@ class CascadeROIHeads(StandardROIHeads):
             box_pooler=box_pooler,
             box_head=nn.ModuleList(box_heads),
             box_predictor=nn.ModuleList(box_predictors),  # type: ignore[arg-type]
+            mask_in_features=mask_in_features,
+            mask_pooler=mask_pooler,
+            mask_head=mask_head,
+            keypoint_in_features=keypoint_in_features,
+            keypoint_pooler=keypoint_pooler,
+            keypoint_head=keypoint_head,
             num_classes=num_classes,
             batch_size_per_image=batch_size_per_image,
             positive_fraction=positive_fraction,
@@ -152,6 +166,7 @@ class CascadeROIHeads(StandardROIHeads):
         if self.training:
             proposals = self.label_and_sample_proposals(proposals, self._targets_needed(targets))
             losses: Any = self._forward_box(features, proposals, targets)
+            losses.update(self._further_losses(features, proposals))
             return proposals, losses
         detections: Any = self._forward_box(features, proposals)
         return self.forward_with_given_boxes(features, detections), {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lucidet.config import CfgNode, configurable
@@ -14,8 +15,13 @@ from lucidet.layers import ShapeSpec
 from lucidet.modeling.backbone.resnet import BottleneckBlock, ResNet
 from lucidet.modeling.matcher import Matcher
 from lucidet.modeling.poolers import ROIPooler
-from lucidet.modeling.roi_heads.base import ROI_HEADS_REGISTRY, ROIHeads
+from lucidet.modeling.roi_heads.base import (
+    ROI_HEADS_REGISTRY,
+    ROIHeads,
+    select_foreground_proposals,
+)
 from lucidet.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
+from lucidet.modeling.roi_heads.mask_head import build_mask_head
 from lucidet.structures import Boxes, Instances
 from lucidet.utils.probe import probe
 
@@ -35,6 +41,7 @@ class Res5ROIHeads(ROIHeads):
         pooler: ROIPooler,
         res5: nn.Module,
         box_predictor: FastRCNNOutputLayers,
+        mask_head: nn.Module | None = None,
         num_classes: int,
         batch_size_per_image: int,
         positive_fraction: float,
@@ -47,6 +54,8 @@ class Res5ROIHeads(ROIHeads):
             pooler: features and boxes -> (R, C, h, w).
             res5: what turns that into features (R, D, h', w').
             box_predictor: their means (R, D) -> scores and deltas.
+            mask_head: those features and proposals or detections -> losses, or masks; None: no
+                masks.
             num_classes, batch_size_per_image, positive_fraction, proposal_matcher,
                 proposal_append_gt: see :class:`ROIHeads`.
         """
@@ -61,6 +70,9 @@ class Res5ROIHeads(ROIHeads):
         self.pooler = pooler
         self.res5 = res5
         self.box_predictor = box_predictor
+        self.mask_on = mask_head is not None
+        if mask_head is not None:
+            self.mask_head = mask_head
 
     @classmethod
     def from_config(  # type: ignore[override]
@@ -73,8 +85,15 @@ class Res5ROIHeads(ROIHeads):
                 f"Res5ROIHeads pools from one feature map, got MODEL.ROI_HEADS.IN_FEATURES "
                 f"{in_features}; for a pyramid set MODEL.ROI_HEADS.NAME 'StandardROIHeads'"
             )
+        if cfg.MODEL.KEYPOINT_ON:
+            raise ValueError(
+                "Res5ROIHeads has no keypoints: set MODEL.KEYPOINT_ON False, or "
+                "MODEL.ROI_HEADS.NAME 'StandardROIHeads'"
+            )
         head = cfg.MODEL.ROI_BOX_HEAD
         res5, out_channels = cls._build_res5_block(cfg)
+        side = head.POOLER_RESOLUTION
+        shape = ShapeSpec(channels=out_channels, width=side, height=side)
         return {
             **super().from_config(cfg),
             "in_features": in_features,
@@ -88,6 +107,7 @@ class Res5ROIHeads(ROIHeads):
             "box_predictor": FastRCNNOutputLayers(
                 **FastRCNNOutputLayers.from_config(cfg, ShapeSpec(channels=out_channels))
             ),
+            "mask_head": build_mask_head(cfg, shape) if cfg.MODEL.MASK_ON else None,
         }
 
     @classmethod
@@ -123,7 +143,7 @@ class Res5ROIHeads(ROIHeads):
     def _forward_box(
         self, features: dict[str, Tensor], proposals: list[Instances]
     ) -> dict[str, Tensor] | list[Instances]:
-        """See :meth:`ROIHeads._forward_box`."""
+        """See :meth:`ROIHeads._forward_box`; the losses of masks are among those returned."""
         if not self.training:
             proposals = self._without_wait(proposals)
         box_features = self._shared_roi_transform(
@@ -131,6 +151,21 @@ class Res5ROIHeads(ROIHeads):
         )
         predictions = self.box_predictor(box_features.mean(dim=(2, 3)))
         if self.training:
-            return self.box_predictor.losses(predictions, proposals)
+            losses = self.box_predictor.losses(predictions, proposals)
+            if self.mask_on:  # of the same features: res5 runs once
+                foreground, chosen = select_foreground_proposals(proposals, self.num_classes)
+                losses.update(self.mask_head(box_features[torch.cat(chosen)], foreground))
+            return losses
         detections, _ = self.box_predictor.inference(predictions, proposals)
         return detections
+
+    def _forward_mask(
+        self, features: dict[str, Tensor], instances: list[Instances]
+    ) -> dict[str, Tensor] | list[Instances]:
+        """Return the detections with masks at test; at training `_forward_box` has the losses."""
+        if self.training or not self.mask_on:
+            return {} if self.training else instances
+        maps = [features[name] for name in self.in_features]
+        return self.mask_head(
+            self._shared_roi_transform(maps, [own.pred_boxes for own in instances]), instances
+        )
