@@ -13,9 +13,17 @@ from lucidet.config.checks import check_supported
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FILES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
-# for their boxes, which programs take with MODEL.MASK_ON False
-WITH_MASKS = ("COCO-InstanceSegmentation/", "Misc/")
-PUBLISHED = ("COCO-Detection/", "PascalVOC-Detection/", "Detectron1-Comparisons/")
+PUBLISHED = (
+    "COCO-Detection/",
+    "COCO-InstanceSegmentation/",
+    "COCO-Keypoints/keypoint",
+    "Cityscapes/",
+    "Detectron1-Comparisons/",
+    "LVISv0.5-InstanceSegmentation/",
+    "LVISv1-InstanceSegmentation/",
+    "Misc/",
+    "PascalVOC-Detection/",
+)
 DETECTION = [name for name in FILES if name.startswith(PUBLISHED)]
 # those that detectron2 has under the same names; fast_rcnn needs proposals from files
 DETECTRON2 = [
@@ -26,8 +34,41 @@ DETECTRON2 = [
 ]
 
 
+# likewise, with masks and keypoints
+FURTHER = {
+    "COCO-InstanceSegmentation": [
+        *(f"mask_rcnn_R_50_{neck}_{times}x" for neck in ("C4", "DC5", "FPN") for times in (1, 3)),
+        *(f"mask_rcnn_R_101_{neck}_3x" for neck in ("C4", "DC5", "FPN")),
+        "mask_rcnn_X_101_32x8d_FPN_3x",
+    ],
+    "COCO-Keypoints": [
+        *(f"keypoint_rcnn_R_{name}" for name in ("50_FPN_1x", "50_FPN_3x", "101_FPN_3x")),
+        "keypoint_rcnn_X_101_32x8d_FPN_3x",
+    ],
+    "Cityscapes": ["mask_rcnn_R_50_FPN"],
+    "Detectron1-Comparisons": ["keypoint_rcnn_R_50_FPN_1x", "mask_rcnn_R_50_FPN_noaug_1x"],
+    "LVISv0.5-InstanceSegmentation": [
+        f"mask_rcnn_{name}_FPN_1x" for name in ("R_50", "R_101", "X_101_32x8d")
+    ],
+    "LVISv1-InstanceSegmentation": [
+        f"mask_rcnn_{name}_FPN_1x" for name in ("R_50", "R_101", "X_101_32x8d")
+    ],
+    "Misc": [
+        *(f"cascade_mask_rcnn_R_50_FPN_{times}x" for times in (1, 3)),
+        "cascade_mask_rcnn_X_152_32x8d_FPN_IN5k_gn_dconv",
+        "mask_rcnn_R_50_FPN_1x_cls_agnostic",
+        *(f"mask_rcnn_R_50_FPN_{times}x_dconv_c3-c5" for times in (1, 3)),
+        *(f"mask_rcnn_R_50_FPN_3x_{norm}" for norm in ("gn", "syncbn")),
+        "scratch_mask_rcnn_R_50_FPN_3x_gn",
+        *(f"scratch_mask_rcnn_R_50_FPN_9x_{norm}" for norm in ("gn", "syncbn")),
+    ],
+}
+NOT_PUBLISHED = ("LVISv1-InstanceSegmentation/", "Misc/mask_rcnn_R_50_FPN_1x_cls_agnostic")
+
+
 def load(name: str) -> CfgNode:
-    return model_zoo.get_config(f"COCO-Detection/{name}.yaml")
+    path = name if "/" in name else f"COCO-Detection/{name}.yaml"
+    return model_zoo.get_config(path)
 
 
 def value(cfg: CfgNode, key: str) -> object:
@@ -41,10 +82,6 @@ def value(cfg: CfgNode, key: str) -> object:
 def test_loads(name: str) -> None:
     cfg = get_cfg()
     cfg.merge_from_file(str(CONFIGS / name))
-    if name.startswith(WITH_MASKS):
-        with pytest.raises(ValueError, match=r"MODEL.MASK_ON True asks for masks.*set it to False"):
-            check_supported(cfg)
-        cfg.MODEL.MASK_ON = False
     check_supported(cfg)
     again = get_cfg()
     again.merge_from_other_cfg(CfgNode.load_cfg(cfg.dump()))
@@ -55,8 +92,8 @@ def test_loads(name: str) -> None:
 def test_header_states_result_cost_and_command(name: str) -> None:
     head = (CONFIGS / name).read_text(encoding="utf-8").split("\n_BASE_")[0]
     assert f"--config-file configs/{name}" in head
-    if "No figure" not in head:
-        assert re.search(r"\d\d\.\d (box AP|recall)|not trained", head)
+    if not re.search("no (published )?figure", head, re.IGNORECASE):
+        assert re.search(r"\d\d\.\d (box AP|mask AP|recall)|not trained", head)
         assert "GPU" in head
 
 
@@ -74,9 +111,54 @@ def test_detectron2s_configs_are_here(name: str) -> None:
     assert f"/COCO-Detection/{name}/" in model_zoo.get_checkpoint_url(f"COCO-Detection/{name}.yaml")
 
 
+@pytest.mark.parametrize("name", [f"{d}/{name}" for d, names in FURTHER.items() for name in names])
+def test_detectron2s_configs_with_masks_and_keypoints_are_here(name: str) -> None:
+    cfg = load(f"{name}.yaml")
+    assert cfg.MODEL.MASK_ON is not ("keypoint" in name)
+    assert cfg.MODEL.KEYPOINT_ON is ("keypoint" in name)
+    if not name.startswith(NOT_PUBLISHED):
+        assert f"/{name}/" in model_zoo.get_checkpoint_url(f"{name}.yaml")
+
+
 @pytest.mark.parametrize(
     ("name", "values"),
     [
+        (
+            "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml",
+            {
+                "MODEL.ROI_MASK_HEAD.NUM_CONV": 4,
+                "MODEL.ROI_MASK_HEAD.CONV_DIM": 256,
+                "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": 14,
+                "SOLVER.MAX_ITER": 90000,
+                "INPUT.MASK_FORMAT": "polygon",
+            },
+        ),
+        (
+            "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_3x.yaml",
+            {
+                "MODEL.ROI_HEADS.NAME": "Res5ROIHeads",
+                "MODEL.ROI_MASK_HEAD.NUM_CONV": 0,
+                "SOLVER.MAX_ITER": 270000,
+            },
+        ),
+        (
+            "COCO-Keypoints/keypoint_rcnn_X_101_32x8d_FPN_3x.yaml",
+            {
+                "MODEL.ROI_HEADS.NUM_CLASSES": 1,
+                "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA": 0.5,
+                "MODEL.RPN.POST_NMS_TOPK_TRAIN": 1500,
+                "MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS": (512,) * 8,
+                "DATASETS.TRAIN": ("keypoints_coco_2017_train",),
+            },
+        ),
+        (
+            "Misc/cascade_mask_rcnn_X_152_32x8d_FPN_IN5k_gn_dconv.yaml",
+            {"MODEL.ROI_MASK_HEAD.NUM_CONV": 8, "MODEL.ROI_MASK_HEAD.NORM": "GN"},
+        ),
+        (
+            "LVISv1-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml",
+            {"MODEL.ROI_HEADS.NUM_CLASSES": 1203, "TEST.DETECTIONS_PER_IMAGE": 300},
+        ),
         (
             "faster_rcnn_R_50_FPN_1x",
             {

@@ -359,7 +359,7 @@ def test_a_loss_that_is_not_finite(tiny_data: Any, train: Run, tmp_path: Path) -
         (("SOLVER.MAX_ITER",), r"pairs KEY VALUE"),
         (("DATASETS.TRAIN", "('acceptance_tinny',)"), r"acceptance_tinny.*acceptance_tiny"),
         (("MODEL.META_ARCHITECTURE", "RetinaNett"), r"RetinaNett.*RetinaNet"),
-        (("MODEL.MASK_ON", "True"), r"MODEL\.MASK_ON"),
+        (("MODEL.LOAD_PROPOSALS", "True"), r"MODEL\.LOAD_PROPOSALS"),
         (("SOLVER.IMS_PER_BATCH", "0"), r"IMS_PER_BATCH"),
         (("SOLVER.OPTIMIZER", "ADAM"), r"SOLVER\.OPTIMIZER.*ADAMW"),
         (("MODEL.RESNETS.DEPTH", "51"), r"51.*DEPTH.*50"),

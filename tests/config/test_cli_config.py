@@ -37,8 +37,8 @@ def test_show_changed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_check(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "check"]) == 0
-    assert main(["config", "check", "MODEL.MASK_ON", "True"]) == 1
-    assert "MODEL.MASK_ON True asks for masks" in capsys.readouterr().err
+    assert main(["config", "check", "MODEL.LOAD_PROPOSALS", "True"]) == 1
+    assert "MODEL.LOAD_PROPOSALS True asks for proposals from files" in capsys.readouterr().err
 
 
 def test_check_builds_the_model(capsys: pytest.CaptureFixture[str]) -> None:

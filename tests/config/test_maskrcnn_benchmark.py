@@ -112,10 +112,51 @@ def test_values_without_counterpart(tmp_path: Path, changes: dict[str, Any], mat
         load(tmp_path, edited(ATSS, **changes))
 
 
-def test_what_is_not_built_is_refused_by_its_key(tmp_path: Path) -> None:
-    cfg = load(tmp_path, edited(FASTER, MODEL__MASK_ON=True))
-    with pytest.raises(ValueError, match=r"MODEL.MASK_ON True asks for masks \(.*theirs.yaml:\d+"):
+def test_masks_of_a_dense_detector_are_refused_by_their_key(tmp_path: Path) -> None:
+    cfg = load(tmp_path, edited(ATSS, MODEL__MASK_ON=True))
+    with pytest.raises(ValueError, match=r"MODEL.MASK_ON True \(.*theirs.yaml:\d+.*boxes only"):
         check_supported(cfg)
+
+
+MASK_FPN = {"FEATURE_EXTRACTOR": "MaskRCNNFPNFeatureExtractor", "POOLER_SAMPLING_RATIO": 2}
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        ({}, (0, 256, "")),  # res5 and the layer that doubles the side
+        (MASK_FPN, (4, 256, "")),
+        ({**MASK_FPN, "CONV_LAYERS": (64, 64), "USE_GN": True}, (2, 64, "GN")),
+    ],
+)
+def test_mask_heads(tmp_path: Path, head: dict[str, Any], expected: tuple[int, int, str]) -> None:
+    cfg = load(tmp_path, edited(FASTER, MODEL__MASK_ON=True, MODEL__ROI_MASK_HEAD=head))
+    check_supported(cfg)
+    found = cfg.MODEL.ROI_MASK_HEAD
+    assert expected == (found.NUM_CONV, found.CONV_DIM, found.NORM)
+    assert found.POOLER_TYPE == "ROIAlign"
+    assert head.get("POOLER_SAMPLING_RATIO", 0) == found.POOLER_SAMPLING_RATIO
+
+
+@pytest.mark.parametrize(
+    ("head", "match"),
+    [
+        ({"FEATURE_EXTRACTOR": "Mine"}, "the forms are"),
+        ({**MASK_FPN, "CONV_LAYERS": (64, 32)}, "the same channels"),
+        ({"DILATION": 2}, "only 1"),
+    ],
+)
+def test_mask_heads_without_counterpart(tmp_path: Path, head: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        load(tmp_path, edited(FASTER, MODEL__MASK_ON=True, MODEL__ROI_MASK_HEAD=head))
+
+
+def test_keypoint_heads(tmp_path: Path) -> None:
+    head = {"NUM_CLASSES": 5, "CONV_LAYERS": (64, 64)}
+    cfg = load(tmp_path, edited(FASTER, MODEL__KEYPOINT_ON=True, MODEL__ROI_KEYPOINT_HEAD=head))
+    check_supported(cfg)
+    found = cfg.MODEL.ROI_KEYPOINT_HEAD
+    assert (found.NUM_KEYPOINTS, found.CONV_DIMS) == (5, (64, 64))
 
 
 @pytest.mark.parametrize(

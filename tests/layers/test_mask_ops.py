@@ -112,8 +112,14 @@ class TestCropping:
         ]
         rows = [torch.tensor([2, 0, 2, 1]), torch.tensor([1, 1]), torch.zeros(0, dtype=torch.long)]
         boxes = torch.tensor(
-            [[0, 0, 60, 40], [59, 10, 60, 39.5], [3.3, 4.4, 30.2, 20.9], [10, 10, 12, 12]]
-            + [[0, 0, 30, 50], [28.5, 48.2, 30, 50]]
+            [
+                [0, 0, 60, 40],
+                [59, 10, 60, 39.5],
+                [3.3, 4.4, 30.2, 20.9],
+                [10, 10, 12, 12],
+                [0, 0, 30, 50],
+                [28.5, 48.2, 30, 50],
+            ]
         )
         found = crop_and_resize_masks(masks, rows, boxes, 14)
         parts = boxes.split([len(own) for own in rows])

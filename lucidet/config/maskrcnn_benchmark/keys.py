@@ -77,6 +77,17 @@ KEYS: dict[str, Any] = {
     "MODEL.ROI_BOX_HEAD.DILATION": 1,
     "MODEL.ROI_BOX_HEAD.CONV_HEAD_DIM": 256,
     "MODEL.ROI_BOX_HEAD.NUM_STACKED_CONVS": 4,
+    "MODEL.ROI_MASK_HEAD.FEATURE_EXTRACTOR": "ResNet50Conv5ROIFeatureExtractor",
+    "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": 14,
+    "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO": 0,
+    "MODEL.ROI_MASK_HEAD.CONV_LAYERS": (256, 256, 256, 256),
+    "MODEL.ROI_MASK_HEAD.USE_GN": False,
+    "MODEL.ROI_MASK_HEAD.DILATION": 1,
+    "MODEL.ROI_KEYPOINT_HEAD.FEATURE_EXTRACTOR": "KeypointRCNNFeatureExtractor",
+    "MODEL.ROI_KEYPOINT_HEAD.POOLER_RESOLUTION": 14,
+    "MODEL.ROI_KEYPOINT_HEAD.POOLER_SAMPLING_RATIO": 0,
+    "MODEL.ROI_KEYPOINT_HEAD.CONV_LAYERS": (512,) * 8,
+    "MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES": 17,
     "MODEL.RETINANET.NUM_CLASSES": 81,
     "MODEL.RETINANET.ANCHOR_SIZES": (32, 64, 128, 256, 512),
     "MODEL.RETINANET.ASPECT_RATIOS": (0.5, 1.0, 2.0),
@@ -174,7 +185,7 @@ KEYS: dict[str, Any] = {
 
 _FROM_STRIDES = "lucidet takes it from the backbone's strides"
 _FROM_BODY = "CONV_BODY says it"
-_NO_ROI_HEADS = "of mask and keypoint heads, which are not built"
+_FROM_OTHERS = "the other keys of the head say it"
 
 # key (or all keys of a section, ending in a dot) -> why it needs no counterpart
 WITHOUT_EFFECT: dict[str, str] = {
@@ -194,7 +205,18 @@ WITHOUT_EFFECT: dict[str, str] = {
     "MODEL.RETINANET.STRADDLE_THRESH": "it trains on all anchors",
     "MODEL.ATSS.STRADDLE_THRESH": "it trains on all anchors",
     "MODEL.RETINANET.BBOX_REG_WEIGHT": "the box loss is divided by the positives alone",
-    "MODEL.ROI_MASK_HEAD.": _NO_ROI_HEADS,
-    "MODEL.ROI_KEYPOINT_HEAD.": _NO_ROI_HEADS,
+    **{
+        f"MODEL.ROI_{kind}_HEAD.{name}": _FROM_OTHERS
+        for kind in ("MASK", "KEYPOINT")
+        for name in (
+            "MLP_HEAD_DIM",
+            "POOLER_SCALES",
+            "PREDICTOR",
+            "RESOLUTION",
+            "SHARE_BOX_FEATURE_EXTRACTOR",
+        )
+    },
+    "MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS": "masks are pasted into the image",
+    "MODEL.ROI_MASK_HEAD.POSTPROCESS_MASKS_THRESHOLD": "it is 0.5",
     "MODEL.FBNET.": "of FBNet backbones, which are not built",
 }

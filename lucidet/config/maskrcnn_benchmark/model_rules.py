@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 
+from lucidet.config.maskrcnn_benchmark.further_heads import (
+    translate_keypoint_head,
+    translate_mask_head,
+)
 from lucidet.config.maskrcnn_benchmark.source import Source, Target
 from lucidet.config.maskrcnn_benchmark.training_rules import (
     translate_input,
@@ -37,6 +41,10 @@ def apply(source: Source, target: Target) -> None:
         _rpn(source, target, neck)
         if detector == "GeneralizedRCNN":
             _roi_heads(source, target, neck)
+            if source["MODEL.MASK_ON"]:
+                translate_mask_head(source, target)
+            if source["MODEL.KEYPOINT_ON"]:
+                translate_keypoint_head(source, target)
     translate_input(source, target)
     translate_solver(source, target)
     translate_test(source, target, detector)
