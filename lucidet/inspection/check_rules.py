@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from lucidet.data.keypoint_annotations import as_keypoints
+from lucidet.data.segmentation import segmentation_area
 from lucidet.inspection.event import Event, Thinned, statistics, whole
 from lucidet.inspection.ground_truth import annotated, class_name, level_ious
 from lucidet.inspection.trace import Trace
@@ -46,6 +49,40 @@ def _degenerate(boxes: Tensor) -> Found:
                 f"ground-truth box {i}: [{x1:g}, {y1:g}, {x2:g}, {y2:g}] is "
                 f"{x2 - x1:g} x {y2 - y1:g} pixels",
             )
+
+
+def _masks_and_keypoints(trace: Trace, event: Event) -> Found:
+    """Look at the masks and keypoints of the record, where this model trains with them."""
+    height, width = whole(event["image"]).shape[:2]
+    boxes, _ = annotated(trace)
+    entries = [e for e in event["record"].get("annotations") or [] if not e.get("iscrowd", 0)]
+    for i, (entry, box) in enumerate(zip(entries, boxes, strict=True)):
+        polygons = entry.get("segmentation") if _limit(trace, "masks") else None
+        if isinstance(polygons, list) and polygons:  # of other forms `mask.targets` tells
+            area = segmentation_area([np.asarray(p) for p in polygons], height, width)
+            if area <= 0:
+                message = f"ground-truth box {i}, {_size(box)}: its mask has no area"
+                yield "mask-without-area", message
+        if not (_limit(trace, "keypoints") and entry.get("keypoints")):
+            continue
+        for j, (x, y, visible) in enumerate(as_keypoints(entry["keypoints"]).tolist()):
+            inside = box[0] - 1 <= x <= box[2] + 1 and box[1] - 1 <= y <= box[3] + 1
+            if visible > 0 and not inside:
+                yield (
+                    "keypoint-outside-box",
+                    f"ground-truth box {i}, {_size(box)}: keypoint {j} at ({x:g}, {y:g}) is "
+                    f"outside of {[round(v, 1) for v in box.tolist()]}",
+                )
+
+
+def _mask_targets(trace: Trace, event: Event) -> Found:
+    boxes = whole(event["boxes"])
+    covered = whole(event["targets"]).flatten(1).any(dim=1)
+    for i in (~covered).nonzero().squeeze(1).tolist():
+        yield (
+            "mask-without-area",
+            f"proposal {i}, {_size(boxes[i])}: nothing of its ground-truth mask lies inside",
+        )
 
 
 def _transform(trace: Trace, event: Event) -> Found:
@@ -208,11 +245,12 @@ def _tensors(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 #: stage -> what is looked at when it is reached
 RULES: dict[str, list[Rule]] = {
-    "input.read": [_record],
+    "input.read": [_record, _masks_and_keypoints],
     "input.transform": [_transform],
     "input.batch": [_batch],
     "rpn.assign": [_assignment],
     "dense.assign": [_assignment],
+    "mask.targets": [_mask_targets],
     "loss.term": [_term],
     "loss.gradients": [_gradients],
     "rpn.proposals": [_proposals],

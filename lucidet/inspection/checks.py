@@ -48,6 +48,18 @@ CHECKS: dict[str, tuple[str, str]] = {
         "Set INPUT.FORMAT, MODEL.PIXEL_MEAN and MODEL.PIXEL_STD to what the weights were "
         "trained with: detectron2's are BGR, 0..255; torchvision's RGB.",
     ),
+    "mask-without-area": (
+        "A mask covers nothing: its polygons have no area, or none of it lies inside the proposal "
+        "that is matched to its box.",
+        "Correct or drop the annotation; check that masks follow every augmentation that boxes "
+        "follow, and that box and mask belong to one object.",
+    ),
+    "keypoint-outside-box": (
+        "A labelled keypoint lies outside of its object's box: heat maps end at the box, so it "
+        "trains nothing.",
+        "Correct the box or the keypoint; check that keypoints follow every augmentation, and the "
+        "order of x and y.",
+    ),
     "not-finite": (
         "The first stage with NaN or infinity: all stages before it are sound.",
         "Look at its inputs and at the weights just before it; then a lower rate, a longer "

@@ -67,6 +67,8 @@ def limits_of(cfg: CfgNode) -> dict[str, Any]:
         "pixel_mean": [float(v) for v in cfg.MODEL.PIXEL_MEAN],
         "pixel_std": [float(v) for v in cfg.MODEL.PIXEL_STD],
         "format": cfg.INPUT.FORMAT,
+        "masks": cfg.MODEL.MASK_ON,
+        "keypoints": cfg.MODEL.KEYPOINT_ON,
         "thresholds": {
             "rpn.assign": list(cfg.MODEL.RPN.IOU_THRESHOLDS) if two_stage else [],
             "roi.assign": list(cfg.MODEL.ROI_HEADS.IOU_THRESHOLDS) if two_stage else [],

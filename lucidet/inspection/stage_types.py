@@ -147,4 +147,8 @@ SYMBOLS: dict[str, tuple[str, str]] = {
     "h": ("event", "rows of the image, pixels"),
     "w": ("event", "columns of the image, pixels"),
     "i": ("event", "detections of the image"),
+    "v": ("event", "detections whose masks are shown"),
+    "o": ("event", "foreground proposals of the image"),
+    "s": ("event", "rows and columns of a mask or heat map inside a box"),
+    "j": ("batch", "keypoints of an object"),
 }

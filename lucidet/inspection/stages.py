@@ -9,6 +9,7 @@ they read. :mod:`lucidet.inspection.stage_shapes` holds traces to this table.
 from __future__ import annotations
 
 from lucidet.inspection.stage_types import CHAPTERS, SYMBOLS, Chapter, Field, Stage
+from lucidet.inspection.stages_masks import MASKS_AND_KEYPOINTS, RESULTS
 
 __all__ = ["CHAPTERS", "STAGES", "SYMBOLS", "Chapter", "Field", "Stage", "chapter_of"]
 
@@ -267,6 +268,7 @@ STAGES: dict[str, Stage] = {
         },
         "roi_head",
     ),
+    **MASKS_AND_KEYPOINTS,
     "loss.term": Stage(
         "loss",
         "Loss terms",
@@ -327,6 +329,7 @@ STAGES: dict[str, Stage] = {
         },
         "final",
     ),
+    **RESULTS,
 }
 
 

@@ -23,7 +23,7 @@ def message(trace: Trace, check: str) -> str:
 
 
 def test_every_check_says_what_it_means_and_what_to_try():
-    assert len(CHECKS) == 11
+    assert len(CHECKS) == 13
     assert all(len(meaning) > 20 and len(remedy) > 20 for meaning, remedy in CHECKS.values())
 
 

@@ -16,6 +16,7 @@ from lucidet.inspection.page import (
     panels_heads,
     panels_input,
     panels_loss,
+    panels_masks,
     panels_regions,
 )
 from lucidet.inspection.page.follow import Follower
@@ -39,6 +40,10 @@ PANELS: dict[str, Panel] = {
         panels_heads: ("dense_head", "roi_head"),
         panels_boxes: ("boxes", "rpn_nms", "final_nms", "final"),
         panels_regions: ("roi_assign", "roi_sample", "roi_levels", "roi_pool"),
+        panels_masks: (
+            *("mask_targets", "mask_head", "pasted_masks"),
+            *("keypoint_targets", "keypoint_head", "final_keypoints"),
+        ),
         panels_loss: ("losses", "gradients", "optimizer"),
     }.items()
     for name in names

@@ -32,6 +32,9 @@ __all__ = ["Detector", "Record", "normalized_batch", "postprocess"]
 #: one image's entry of a batch: `image`, at training `instances`, and what names the image
 Record = dict[str, Any]
 
+#: pasted masks of an image that a probe shows, which are as large as the image
+MASKS_SHOWN = 20
+
 
 class Detector(nn.Module):
     """A backbone and the statistics of its images; the spines of both families stand on it."""
@@ -227,7 +230,29 @@ def postprocess(
         return {"boxes": boxes, "scores": final.scores, "classes": classes}
 
     probe_images("detections.final", len(scaled), of_image)
+    _show_masks_and_keypoints(scaled)
     return [{"instances": found} for found in scaled]
+
+
+def _show_masks_and_keypoints(results: Sequence[Instances]) -> None:
+    """Show the pasted masks of each image's first detections, and all keypoints."""
+
+    def masks(image: int) -> dict[str, Any] | None:
+        own = results[image]
+        if not (own.has("pred_masks") and own.has("scores")):
+            return None
+        shown = {"boxes": own.pred_boxes.tensor, "classes": own.pred_classes}
+        shown |= {"scores": own.scores, "masks": own.pred_masks}
+        return {name: values[:MASKS_SHOWN] for name, values in shown.items()}
+
+    def keypoints(image: int) -> dict[str, Any] | None:
+        own = results[image]
+        if not (own.has("pred_keypoints") and own.has("scores")):
+            return None
+        return {"boxes": own.pred_boxes.tensor, "keypoints": own.pred_keypoints}
+
+    probe_images("detections.masks", len(results), masks)
+    probe_images("detections.keypoints", len(results), keypoints)
 
 
 def _batch_on_gpu(instances: Sequence[Instances]) -> PaddedInstances | None:

@@ -311,7 +311,8 @@ class ROIHeads(nn.Module):
         """Return the losses of the heads that look at the sampled foreground: masks, keypoints."""
         losses: dict[str, Any] = {}
         for forward in (self._forward_mask, self._forward_keypoint):
-            losses.update(forward(features, proposals))
+            found: Any = forward(features, proposals)
+            losses.update(found)
         return losses
 
     def _forward_box(

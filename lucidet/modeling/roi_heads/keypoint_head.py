@@ -104,27 +104,24 @@ def keypoint_rcnn_loss(
 
 def _loss_sum(logits: Tensor, instances: Sequence[Instances]) -> tuple[Tensor, Tensor]:
     """Return the sum of the cross entropies, and over how many keypoints, at least 1."""
-    instances = [own for own in instances if len(own) > 0]
-    if not instances:
+    there = [own for own in instances if len(own) > 0]
+    if not there:
         return logits.sum() * 0.0, torch.ones((), device=logits.device)
-    keypoints = Keypoints(gather_rows(instances, "gt_keypoints"))
-    boxes = gather_rows(instances, "proposal_boxes")
+    keypoints = Keypoints(gather_rows(there, "gt_keypoints"))
+    boxes = gather_rows(there, "proposal_boxes")
     targets, valid = keypoints.to_heatmap(boxes, logits.shape[2])  # (F, J) each
     # invalid keypoints are multiplied by 0: to pick the others, the CPU would wait for a GPU
     losses = F.cross_entropy(
         logits.float().flatten(2).flatten(0, 1), targets.flatten(), reduction="none"
     )
 
-    def of_image(image: int) -> dict[str, Any]:
+    def of_image(image: int) -> dict[str, Any] | None:
+        if len(instances[image]) == 0:
+            return None
         start = sum(len(own) for own in instances[:image])
-        rows = slice(start, start + len(instances[image]))
-        return {
-            "boxes": boxes[rows],
-            "keypoints": keypoints.tensor[rows],
-            "targets": targets[rows],
-            "valid": valid[rows],
-            "logits": logits[rows],
-        }
+        shown = {"boxes": boxes, "keypoints": keypoints.tensor, "targets": targets}
+        shown |= {"valid": valid > 0, "logits": logits}
+        return {name: own[start : start + len(instances[image])] for name, own in shown.items()}
 
     probe_images("keypoint.targets", len(instances), of_image)
     return (losses * valid.flatten()).sum(), valid.sum().clamp(min=1)
@@ -233,7 +230,7 @@ class BaseKeypointRCNNHead(nn.Module):
 
 
 @ROI_KEYPOINT_HEAD_REGISTRY.register()
-class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):
+class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):  # type: ignore[misc]
     """3x3 convolutions, one that doubles the side, and bilinear interpolation that doubles it.
 
     He et al. 2017, section 5: eight convolutions of 512 channels, and heat maps of 56 x 56.

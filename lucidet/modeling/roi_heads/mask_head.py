@@ -68,26 +68,23 @@ def _logits_and_targets(
     pred_mask_logits: Tensor, instances: Sequence[Instances]
 ) -> tuple[Tensor, Tensor]:
     """Return the logits of each proposal's class (F, S, S), float32, and their targets, bool."""
-    side = pred_mask_logits.shape[2]
-    instances = [own for own in instances if len(own) > 0]
-    if not instances:
+    there = [own for own in instances if len(own) > 0]
+    if not there:
         logits = pred_mask_logits[:, 0].float()  # (0, S, S), which has a gradient
         return logits, torch.zeros_like(logits, dtype=torch.bool)
-    classes = torch.cat([own.gt_classes for own in instances])
+    classes = torch.cat([own.gt_classes for own in there])
     logits = _of_class(pred_mask_logits, classes).float()
-    targets = _targets(instances, side).to(logits.device)
+    targets = _targets(there, pred_mask_logits.shape[2]).to(logits.device)
 
-    def of_image(image: int) -> dict[str, Any]:
+    def of_image(image: int) -> dict[str, Any] | None:
         own = instances[image]
-        rows = slice(starts[image], starts[image] + len(own))
-        return {
-            "boxes": own.proposal_boxes.tensor,
-            "classes": own.gt_classes,
-            "targets": targets[rows],
-            "logits": logits[rows],
-        }
+        start = sum(len(before) for before in instances[:image])
+        rows = slice(start, start + len(own))
+        if len(own) == 0:
+            return None
+        shown = {"boxes": own.proposal_boxes.tensor, "classes": own.gt_classes}
+        return {**shown, "targets": targets[rows], "logits": logits[rows]}
 
-    starts = [sum(len(own) for own in instances[:image]) for image in range(len(instances))]
     probe_images("mask.targets", len(instances), of_image)
     return logits, targets
 
@@ -221,7 +218,7 @@ class BaseMaskRCNNHead(nn.Module):
 
 
 @ROI_MASK_HEAD_REGISTRY.register()
-class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
+class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore[misc]
     """3x3 convolutions, one that doubles the side, and a 1x1 convolution; ReLUs between them.
 
     He et al. 2017, section 3.1 and figure 4: with four convolutions FPN's head; C4's, which shares
