@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lucidet.data import MetadataCatalog
+from lucidet.data import DatasetCatalog, MetadataCatalog
 from lucidet.inspection.checks import run_checks
 from lucidet.inspection.page.report import render
 from lucidet.inspection.run import inspect_image
@@ -30,10 +30,12 @@ DATA = "inspected_keypoints"
 
 @pytest.fixture(autouse=True)
 def _names_of_keypoints() -> Iterator[None]:
+    DatasetCatalog.register(DATA, list)
     MetadataCatalog.get(DATA).set(
         keypoint_names=["left", "right"], keypoint_flip_map=[("left", "right")]
     )
     yield
+    DatasetCatalog.remove(DATA)
     MetadataCatalog.remove(DATA)
 
 
