@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lucidet.explain.frames import overlaps
 from lucidet.inspection.event import whole
 from lucidet.inspection.trace import Trace
 from lucidet.modeling.assigners import MaxIoUAssigner, assign_batch
@@ -77,8 +78,7 @@ class AnchorGrid:
         for own in gt_boxes.split(_AT_ONCE):
             alone = PaddedBoxes(own[:, None], torch.ones(len(own), 1, dtype=torch.bool))
             labels = assign_batch(assigner, levels, alone).labels  # (m, R)
-            quality = assign_batch(Matcher([0.5], [0, 1]), levels, alone).quality
-            iou, best = quality.max(dim=1)
+            iou, best = overlaps(own, self.boxes).max(dim=1)
             positives = (labels == 1).sum(dim=1)
             found += map(Coverage, positives.tolist(), best.tolist(), iou.tolist())
         return found

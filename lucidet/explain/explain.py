@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from lucidet.explain.anchors import Coverage
 from lucidet.explain.chain import chain_of
+from lucidet.explain.facts import add_facts
 from lucidet.explain.fates import Fate
 from lucidet.explain.frames import overlaps, short
 from lucidet.explain.matching import GroundTruth, Match
 from lucidet.explain.model_facts import num_classes_of
 from lucidet.explain.origins import origin_of, verdicts
-from lucidet.explain.recompute import Kept, detections_at, fates_from, outcome_at, own_labels
+from lucidet.explain.recompute import Kept, detections_at, fates_from, outcome_at
 from lucidet.explain.record import DetectionRecord, Explanation, ObjectRecord
 from lucidet.explain.sentences import fate_text, verdict_text
 from lucidet.explain.view import WATCHED, View
@@ -84,17 +84,16 @@ def explain_trace(
     record = _record(view, entry, classes)
     kept = _checked(record, view)
     record.objects = _objects(truth, record)
-    covers = view.coverage(view.frame.to_resized(torch.from_numpy(truth.boxes).float()))
-    for found, facts in zip(record.objects, _facts(view, record, truth, covers), strict=True):
-        found.facts = facts
     outcome, match = outcome_at(record, view.settings, kept)
     _fill_detections(record, kept, match, truth)
+    missed = ((match.detection < 0) & ~truth.crowd).nonzero()[0].tolist()
+    covers = add_facts(view, record, truth, None if details else missed)
     fates = fates_from(record, view.settings, outcome)
     for found, fate in zip(record.objects, fates, strict=True):
         _set_fate(found, fate, record, match)
     if details:
-        for found, fate, cover in zip(record.objects, fates, covers, strict=True):
-            found.chain = chain_of(found, fate, view, record, cover)
+        for found, fate in zip(record.objects, fates, strict=True):
+            found.chain = chain_of(found, fate, view, record, covers.get(found.index))
         for detection in record.detections:
             detection.origin = origin_of(detection, view, record)
     return record
@@ -163,56 +162,6 @@ def _objects(truth: GroundTruth, record: Explanation) -> list[ObjectRecord]:
         )
         for i in range(len(truth))
     ]
-
-
-def _facts(
-    view: View, record: Explanation, truth: GroundTruth, covers: list[Coverage | None]
-) -> list[dict[str, Any]]:
-    """Return what the fate of each ground-truth box follows from; see `lucidet.explain.fates`."""
-    boxes = torch.from_numpy(truth.boxes).float()  # (M, 4)
-    resized = view.frame.to_resized(boxes)
-    iou = view.settings.match_iou
-    facts = []
-    for i, cover in enumerate(covers):
-        own = own_labels(int(truth.labels[i]), record.class_map)
-        label = own[0] if own and own[0] < record.num_classes else None
-        rows = view.pool.rows_on(boxes[i], label, view.frame, iou)
-        proposal = _proposal(view, resized[i], iou)
-        before = None
-        if view.rpn is not None and proposal is None and not rows:
-            before = view.rpn.lost_before(resized[i], iou)
-        facts.append(
-            {
-                "positives": 0 if cover is None else cover.positives,
-                "best_anchor_iou": None if cover is None else round(cover.best_iou, 4),
-                "best_anchor": None if cover is None else cover.best,
-                "rows": [row.as_list() for row in rows],
-                "proposal": proposal,
-                "before": before,
-                "best_iou": _best_iou(view, boxes[i], label),
-            }
-        )
-    return facts
-
-
-def _proposal(view: View, truth: Tensor, iou: float) -> dict[str, Any] | None:
-    """Return the proposals that fit: the lowest rank, the best IoU, and its row."""
-    if view.proposals is None or not len(view.proposals):
-        return None
-    fit = view.proposal_overlaps(truth)
-    fitting = (fit >= iou).nonzero()[:, 0]
-    if not len(fitting):
-        return None
-    best = int(fit.argmax())
-    return {"rank": int(fitting[0]), "iou": round(float(fit[best]), 4), "row": best}
-
-
-def _best_iou(view: View, truth: Tensor, label: int | None) -> float:
-    """Return the highest IoU of any predicted box with a ground-truth box."""
-    boxes = view.pool.of_class(label or 0)
-    if not len(boxes):
-        return 0.0
-    return round(float(overlaps(view.frame.to_file(boxes), truth[None]).max()), 4)
 
 
 def _fill_detections(record: Explanation, kept: Kept, match: Match, truth: GroundTruth) -> None:

@@ -63,7 +63,8 @@ class Outcome:
     Attributes:
         final: candidate of each detection.
         beyond: candidates that stayed in the final NMS, after the last that is allowed.
-        suppressed: candidate -> candidate that suppressed it.
+        suppressed: candidate -> candidate that suppressed it; of each missed ground-truth box the
+            best candidate that fits it.
         too_small: candidates that the size filter dropped.
         detection: of each ground-truth box, -1: none.
         taken: rows and labels of the detections that were matched: ``{(row, label)}``.

@@ -142,7 +142,11 @@ def outcome_at(
     )
     found = explanation.candidates
     fits = _fitting(explanation, kept, truth, settings)
+    passed = set(kept.passed)
     open_ones = {c for own in fits for c in own}
+    staying = set(kept.survivors)
+    missed = [own for m, own in enumerate(fits) if match.detection[m] < 0]
+    lost = [next((c for c in own if c not in staying and c in passed), None) for own in missed]
     beyond = set(kept.beyond)
     # beyond the evaluation's own limit of a class
     beyond |= {c for d, c in enumerate(kept.candidate) if match.ignored[d] and c in open_ones}
@@ -152,7 +156,7 @@ def outcome_at(
     outcome = Outcome(
         final=kept.candidate,
         beyond=sorted(beyond),
-        suppressed=_suppressors(explanation, kept, settings, open_ones),
+        suppressed=_suppressors(explanation, kept, settings, {c for c in lost if c is not None}),
         too_small=kept.too_small,
         detection=match.detection.tolist(),
         taken=taken,
@@ -180,15 +184,14 @@ def _fitting(
 def _suppressors(
     explanation: Explanation, kept: Kept, settings: Settings, asked: set[int]
 ) -> dict[int, int]:
-    """Return for suppressed candidates among `asked` the best box that suppressed them."""
+    """Return for the suppressed candidates `asked` the best box that suppressed them."""
     found = explanation.candidates
     survivors = np.array(kept.survivors, np.int64)
-    staying, passed = set(kept.survivors), set(kept.passed)
     boxes = torch.tensor(found.box, dtype=torch.float32).reshape(-1, 4)
     boxes = boxes + torch.tensor([0.0, 0.0, settings.nms_offset, settings.nms_offset])
     labels = np.array(found.label, np.int64)
     result = {}
-    for candidate in sorted((asked & passed) - staying):
+    for candidate in sorted(asked):
         others = survivors[labels[survivors] == labels[candidate]]
         if len(others):
             iou = overlaps(boxes[candidate][None], boxes[torch.from_numpy(others)])[0]

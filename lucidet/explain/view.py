@@ -108,11 +108,10 @@ class View:
             return row
         return None if self.rpn is None else int(self.rpn.anchor_of[row])
 
-    def coverage(self, boxes: Tensor) -> list[Coverage | None]:
+    def coverage(self, boxes: Tensor) -> list[Coverage]:
         """Return how the anchors fit boxes (M, 4) of the resized image; see `AnchorGrid`."""
-        if self.grid is None:
-            return [None] * len(boxes)
-        return [*self.grid.coverage(assigner_of(self.model), boxes)]
+        assert self.grid is not None
+        return self.grid.coverage(assigner_of(self.model), boxes)
 
     def final(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return boxes, scores and classes of the detections, as the detector returned them."""
