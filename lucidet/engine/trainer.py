@@ -335,7 +335,10 @@ class DefaultTrainer(TrainerBase):
             ValueError: the model's classes are not those of the data set.
         """
         check_classes_of_test_data(cfg, dataset_name)
-        kind = MetadataCatalog.get(dataset_name).get("evaluator_type", None)
+        metadata = MetadataCatalog.get(dataset_name)
+        kind = metadata.get("evaluator_type", None)
+        if kind is None and {"dirname", "split", "year"} <= metadata.as_dict().keys():
+            kind = "pascal_voc"  # `register_pascal_voc` leaves the choice to its caller
         names = dataset_names(cfg.DATASETS.TEST)
         folder = str(results_file_of(cfg.OUTPUT_DIR, names, dataset_name).parent)
         if kind == "coco":

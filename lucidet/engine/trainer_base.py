@@ -113,6 +113,7 @@ class TrainerBase:
         self.iter = self.start_iter = start_iter
         self.max_iter = max_iter
         self.stop_reason, self.interrupted, self._signal = "", False, 0
+        self.has_failed = False
         with interruptible(self), EventStorage(start_iter) as self.storage:
             try:
                 self._train()
@@ -132,6 +133,7 @@ class TrainerBase:
             # what a step has half done is not saved
             self.stop_reason = "interrupted" if self._is_step_done else ""
         except Exception as error:
+            self.has_failed = True
             # of faults in data and settings the message says it all; of others one needs to
             # know where they happened, even if only the log file is left
             logger.error(

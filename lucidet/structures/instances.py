@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -127,10 +128,12 @@ class Instances:
         """Return the objects of several tables of one image in one table.
 
         Args:
-            instance_lists: at least one table; the same fields and image size in each.
+            instance_lists: at least one table, of images of one size. The fields of the first
+                count; what only later ones have is left out, with a warning.
 
         Raises:
-            ValueError: nothing to join, or tables that differ in fields, kinds or image size.
+            ValueError: nothing to join, a table lacks a field of the first, or they differ in
+                kinds or image size.
         """
         if len(instance_lists) == 0:
             raise ValueError("Instances.cat needs at least one Instances, got an empty list")
@@ -144,10 +147,15 @@ class Instances:
                     f"Instances.cat: number {i} is of an image of {other.image_size}, "
                     f"the first of {first.image_size}"
                 )
-            if other._fields.keys() != first._fields.keys():
+            if first._fields.keys() - other._fields.keys():
                 raise ValueError(
                     f"Instances.cat: number {i} has the fields {sorted(other._fields)}, "
                     f"the first {sorted(first._fields)}"
+                )
+            if more := sorted(other._fields.keys() - first._fields.keys()):
+                warnings.warn(
+                    f"Instances.cat leaves out {more} of number {i}: the first has no such field",
+                    stacklevel=2,
                 )
         if len(instance_lists) == 1:
             return first

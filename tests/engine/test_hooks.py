@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lucidet.engine import hooks
 from lucidet.engine.random_state import preserved_random_state, random_state, set_random_state
 from lucidet.engine.train_loop import TrainerBase
 from lucidet.solver import ModelEMA
-from lucidet.utils.events import EventWriter
+from lucidet.utils.events import EventStorage, EventWriter
 from tests.engine.toy import ToyDetector, ToyLoader, losses_of, make_trainer, record
 
 
@@ -376,6 +377,33 @@ def test_no_evaluation_after_an_error_in_the_last_iteration() -> None:
     trainer.register_hooks([hooks.EvalHook(0, lambda: calls.append(1))])
     trainer.train(0, 3)
     assert calls == [1]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_evaluation_after_a_loop_of_the_users_own(fails: bool) -> None:
+    """It leaves `iter` at the last iteration, as a loop over a range does."""
+
+    class Loop(Idle):
+        def train(self, start: int, end: int) -> None:
+            self.start_iter, self.max_iter = start, end
+            with EventStorage(start) as self.storage:
+                try:
+                    self.before_train()
+                    for self.iter in range(start, end):
+                        self.before_step()
+                        if fails and self.iter == end - 1:
+                            raise ValueError("the last one")
+                        self.run_step()
+                        self.after_step()
+                finally:
+                    self.after_train()
+
+    seen: list[int] = []
+    trainer = Loop()
+    trainer.register_hooks([hooks.EvalHook(2, lambda: seen.append(trainer.iter))])
+    with pytest.raises(ValueError, match="the last one") if fails else nullcontext():
+        trainer.train(0, 4)
+    assert seen == ([1] if fails else [1, 3])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from lucidet.inspection import event as event_module
 from lucidet.inspection.event import Thinned
 from lucidet.inspection.trace import Trace, watch
 from lucidet.structures import Boxes
@@ -60,9 +59,8 @@ def test_a_large_tensor_is_thinned():
     assert kept.stats["max"] == 99
 
 
-def test_a_trace_comes_back_from_its_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(event_module, "LARGEST_TENSOR", 64)
-    with watch(Trace(context={"mode": "train"})) as trace:
+def test_a_trace_comes_back_from_its_files(tmp_path):
+    with watch(Trace(context={"mode": "train"}), largest=64) as trace:
         probe(
             "x.y",
             boxes=Boxes(torch.tensor([[0.0, 0, 1, 1]])),

@@ -299,7 +299,7 @@ def test_a_forward_put_on_an_object_is_called() -> None:
 @pytest.mark.parametrize("name", ["FasterRCNN", "RetinaNet", "ATSS"])
 @torch.no_grad()
 def test_fifty_real_images(name: str, datasets_dir: Path) -> None:
-    """The same count, boxes within 0.1 pixel and scores within 1e-3, ResNet-50, short side 192.
+    """The same count, boxes within 0.1 pixel and scores within 1e-3, ResNet-50, short side 128.
 
     Random weights give many nearly equal scores, so that in one image or another the 100th and the
     101st change places, of which one can lie outside the image and be dropped.
@@ -309,7 +309,7 @@ def test_fifty_real_images(name: str, datasets_dir: Path) -> None:
     total, other_count = 0, 0
     for path in sorted((datasets_dir / "coco").rglob("*.jpg"))[:50]:
         pixels = torch.from_numpy(read_image(path, "BGR").copy()).permute(2, 0, 1).float()
-        scale = 192 / min(pixels.shape[1:])
+        scale = 128 / min(pixels.shape[1:])
         small = F.interpolate(pixels[None], scale_factor=scale, mode="bilinear")[0]
         ours, plain = (net([{"image": small}])[0]["instances"] for net in (twin, model))
         near = same(ours, plain)

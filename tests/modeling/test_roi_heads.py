@@ -224,6 +224,16 @@ class TestConfig:
         assert heads.box_predictor.cls_score.in_features == 256
         assert heads.res5(torch.rand(1, 128, 14, 14)).shape == (1, 256, 7, 7)
 
+    @pytest.mark.parametrize("names_class", [True, False])
+    def test_res5_of_a_plain_method(self, names_class):
+        class OldStyle(Res5ROIHeads):
+            def _build_res5_block(self, cfg):
+                above = super(OldStyle, self) if names_class else super()
+                return above._build_res5_block(cfg)
+
+        heads = OldStyle(tiny_config(C4), {"res4": ShapeSpec(channels=128, stride=16)})
+        assert heads.res5(torch.rand(1, 128, 14, 14)).shape == (1, 256, 7, 7)
+
     def test_res5_is_for_one_map(self):
         with pytest.raises(ValueError, match=r"one feature map.*StandardROIHeads"):
             Res5ROIHeads(

@@ -72,6 +72,17 @@ def test_indexing(item, names):
     assert len(chosen.boxes) == len(names)
 
 
+def test_fields_of_later_tables_are_left_out():
+    one, more = table(2), table(1)
+    more.extra = [1]
+    with pytest.warns(UserWarning, match=r"leaves out \['extra'\] of number 1"):
+        both = Instances.cat([one, more])
+    assert len(both) == 3
+    assert both.get_fields().keys() == one.get_fields().keys()
+    with pytest.raises(ValueError, match="number 1 has the fields"):
+        Instances.cat([more, one])
+
+
 def test_cat():
     both = Instances.cat([table(2), table(0), table(1)])
     assert both.names == ["0", "1", "0"]

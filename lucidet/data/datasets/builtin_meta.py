@@ -131,15 +131,80 @@ def _get_coco_person_meta() -> dict[str, Any]:
     }
 
 
+# COCO's panoptic regions without instances: id:name
+_COCO_STUFF = """
+92:banner 93:blanket 95:bridge 100:cardboard 107:counter 109:curtain 112:door-stuff 118:floor-wood
+119:flower 122:fruit 125:gravel 128:house 130:light 133:mirror-stuff 138:net 141:pillow
+144:platform 145:playingfield 147:railroad 148:river 149:road 151:roof 154:sand 155:sea 156:shelf
+159:snow 161:stairs 166:tent 168:towel 171:wall-brick 175:wall-stone 176:wall-tile 177:wall-wood
+178:water-other 180:window-blind 181:window-other 184:tree-merged 185:fence-merged
+186:ceiling-merged 187:sky-other-merged 188:cabinet-merged 189:table-merged
+190:floor-other-merged 191:pavement-merged 192:mountain-merged 193:grass-merged 194:dirt-merged
+195:paper-merged 196:food-other-merged 197:building-other-merged 198:rock-merged
+199:wall-other-merged 200:rug-merged
+"""
+
+_CITYSCAPES_STUFF = (
+    "road sidewalk building wall fence pole traffic_light traffic_sign vegetation terrain sky "
+    "person rider car truck bus train motorcycle bicycle"
+)
+
+
+def _coco_stuff() -> dict[int, str]:
+    return {int(id_): name for id_, name in (entry.split(":") for entry in _COCO_STUFF.split())}
+
+
+def _get_coco_panoptic_meta() -> dict[str, Any]:
+    """Things and stuff in one list of 133, as drawers of panoptic results expect it."""
+    things, stuff = _get_coco_instances_meta(), _coco_stuff()
+    names = [*things["thing_classes"], *stuff.values()]
+    colors = category_colors(len(names))
+    return {
+        "thing_classes": names,
+        "thing_colors": colors,
+        "stuff_classes": list(names),
+        "stuff_colors": list(colors),
+        "thing_dataset_id_to_contiguous_id": things["thing_dataset_id_to_contiguous_id"],
+        "stuff_dataset_id_to_contiguous_id": {
+            id_: k for k, id_ in enumerate(stuff, len(things["thing_classes"]))
+        },
+    }
+
+
+def _get_coco_panoptic_separated_meta() -> dict[str, Any]:
+    """80 things, and 54 stuff classes of which the first is all things together."""
+    things, stuff = _get_coco_instances_meta(), _coco_stuff()
+    names = [name.replace("-other", "").replace("-merged", "") for name in stuff.values()]
+    of_things = dict.fromkeys(things["thing_dataset_id_to_contiguous_id"], 0)
+    return {
+        **things,
+        "stuff_classes": ["things", *names],
+        "stuff_colors": category_colors(len(names) + 1),
+        "stuff_dataset_id_to_contiguous_id": {
+            **{id_: k for k, id_ in enumerate(stuff, 1)},
+            **of_things,
+        },
+    }
+
+
+def _get_cityscapes_meta() -> dict[str, Any]:
+    return {
+        "thing_classes": list(CITYSCAPES_THINGS.values()),
+        "stuff_classes": [name.replace("_", " ") for name in _CITYSCAPES_STUFF.split()],
+    }
+
+
 _FAMILIES = {
     "coco": _get_coco_instances_meta,
     "coco_person": _get_coco_person_meta,
-    "cityscapes": lambda: {"thing_classes": list(CITYSCAPES_THINGS.values())},
+    "coco_panoptic_standard": _get_coco_panoptic_meta,
+    "coco_panoptic_separated": _get_coco_panoptic_separated_meta,
+    "cityscapes": _get_cityscapes_meta,
 }
 
 
 def _get_builtin_metadata(dataset_name: str) -> dict[str, Any]:
-    """Return the metadata of a family of data sets: "coco", "coco_person" or "cityscapes"."""
+    """Return the metadata of a family of datasets, such as "coco" or "cityscapes"."""
     if dataset_name not in _FAMILIES:
         known = ", ".join(map(repr, _FAMILIES))
         raise KeyError(f"no built-in metadata for {dataset_name!r}; known: {known}")

@@ -127,5 +127,4 @@ def register_pascal_voc(
         dirname=os.fspath(dirname),
         year=year,
         split=split,
-        evaluator_type="pascal_voc",
     )

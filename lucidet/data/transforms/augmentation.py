@@ -96,23 +96,8 @@ class Augmentation:
     50
     """
 
-    @property
-    def input_args(self) -> tuple[str, ...]:
-        """Names of the input's fields that ``get_transform`` wants."""
-        parameters = list(inspect.signature(self.get_transform).parameters.values())
-        wanted = []
-        for parameter in parameters:
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                # the base class' own catch-all, or a subclass' that hides what it needs
-                if len(parameters) == 1 or parameter.kind == parameter.VAR_POSITIONAL:
-                    raise TypeError(
-                        f"{type(self).__name__}.get_transform must name what it needs, "
-                        "as in get_transform(self, image, boxes)"
-                    )
-                continue
-            if parameter.default is parameter.empty:
-                wanted.append(parameter.name)
-        return tuple(wanted)
+    #: names of the input's fields that ``get_transform`` wants, where its parameters do not say it
+    input_args: Sequence[str] | None = None
 
     def get_transform(self, *args: Any) -> Transform:
         """Choose, and return the choice. Must not change its arguments."""
@@ -147,8 +132,31 @@ class Augmentation:
     __str__ = __repr__
 
 
+def wanted_fields(augmentation: Augmentation) -> tuple[str, ...]:
+    """Return the names of the input's fields that ``get_transform`` wants.
+
+    ``input_args`` counts; else the parameters without defaults. A single one, whatever its name,
+    is the image.
+
+    Raises:
+        TypeError: ``*args`` or ``**kwargs`` beside other parameters hide what is wanted.
+    """
+    if augmentation.input_args is not None:
+        return tuple(augmentation.input_args)
+    parameters = list(inspect.signature(augmentation.get_transform).parameters.values())
+    if len(parameters) == 1 and parameters[0].default is parameters[0].empty:
+        return ("image",)
+    hidden = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    if any(parameter.kind in hidden for parameter in parameters):
+        raise TypeError(
+            f"{type(augmentation).__name__}.get_transform must name what it needs, as in "
+            "get_transform(self, image, boxes), or set input_args"
+        )
+    return tuple(p.name for p in parameters if p.default is p.empty)
+
+
 def _arguments_from(augmentation: Augmentation, aug_input: Any) -> list[Any]:
-    names = augmentation.input_args
+    names = wanted_fields(augmentation)
     missing = [name for name in names if not hasattr(aug_input, name)]
     if missing:
         raise AttributeError(

@@ -8,7 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from lucidet.data.transforms.augmentation import AugInput, Augmentation, as_augmentation
+from lucidet.data.transforms.augmentation import (
+    AugInput,
+    Augmentation,
+    as_augmentation,
+    wanted_fields,
+)
 from lucidet.data.transforms.base import NoOpTransform, Transform
 from lucidet.data.transforms.basic import HFlipTransform, VFlipTransform
 from lucidet.data.transforms.transform import ExtentTransform, ResizeTransform, RotationTransform
@@ -23,13 +28,10 @@ class RandomApply(Augmentation):
         super().__init__()
         self.aug = as_augmentation(tfm_or_aug)
         self.prob = check_probability(prob)
+        self.input_args = wanted_fields(self.aug)
 
     def get_transform(self, *args) -> Transform:
         return self.aug.get_transform(*args) if self._rand_range() < self.prob else NoOpTransform()
-
-    @property
-    def input_args(self) -> tuple[str, ...]:
-        return self.aug.input_args
 
     def __call__(self, aug_input: AugInput) -> Transform:
         # through the inner augmentation's own call: it may be a list, which has no get_transform

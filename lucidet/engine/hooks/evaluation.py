@@ -47,6 +47,10 @@ class EvalHook(HookBase):
         self._period = eval_period
         self._func = eval_function
         self._eval_after_train = eval_after_train
+        self._is_last_done = False
+
+    def before_train(self) -> None:
+        self._is_last_done = False
 
     def _do_eval(self) -> None:
         with preserved_random_state(seed=self.trainer.iter):  # the same where it is repeated
@@ -69,10 +73,14 @@ class EvalHook(HookBase):
     def after_step(self) -> None:
         if _is_due(self, self._period):
             self._do_eval()
+        self._is_last_done = self.trainer.iter + 1 >= self.trainer.max_iter
 
     def after_train(self) -> None:
-        # not after an error, which leaves the iteration at max_iter - 1 at most
-        if self._eval_after_train and self.trainer.iter >= self.trainer.max_iter:
+        # a loop of the user's own may leave the iteration at max_iter - 1; so does an error
+        done = self.trainer.iter >= self.trainer.max_iter or (
+            self._is_last_done and not getattr(self.trainer, "has_failed", False)
+        )
+        if self._eval_after_train and done:
             self._do_eval()
 
 

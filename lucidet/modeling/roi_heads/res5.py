@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -91,7 +93,10 @@ class Res5ROIHeads(ROIHeads):
                 "MODEL.ROI_HEADS.NAME 'StandardROIHeads'"
             )
         head = cfg.MODEL.ROI_BOX_HEAD
-        res5, out_channels = cls._build_res5_block(cfg)
+        build: Callable[..., tuple[nn.Module, int]] = cls._build_res5_block
+        if not inspect.ismethod(build):  # a subclass has it as a plain method, with a self
+            build = partial(build, cls)
+        res5, out_channels = build(cfg)
         side = head.POOLER_RESOLUTION
         shape = ShapeSpec(channels=out_channels, width=side, height=side)
         return {

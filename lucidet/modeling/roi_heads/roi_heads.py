@@ -9,6 +9,7 @@ Here are the heads for a pyramid (Lin et al. 2017, arXiv 1612.03144, section 4.2
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -119,13 +120,13 @@ class StandardROIHeads(ROIHeads):
         cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]
     ) -> dict[str, Any]:
         """Return the arguments of ``__init__``; `input_shape` is the backbone's output."""
-        return {
-            **super().from_config(cfg),
-            "train_on_pred_boxes": cfg.MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES,
-            **cls._init_box_head(cfg, input_shape),
-            **cls._init_mask_head(cfg, input_shape),
-            **cls._init_keypoint_head(cfg, input_shape),
-        }
+        arguments = super().from_config(cfg)
+        arguments["train_on_pred_boxes"] = cfg.MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES
+        for make in (cls._init_box_head, cls._init_mask_head, cls._init_keypoint_head):
+            # a plain method, of an older subclass, sets attributes; the subclass calls it itself
+            if inspect.ismethod(make):
+                arguments.update(make(cfg, input_shape))
+        return arguments
 
     @classmethod
     def _init_box_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:

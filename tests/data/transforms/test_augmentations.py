@@ -251,5 +251,43 @@ def test_wrong_members_are_named():
 
     with pytest.raises(TypeError, match=r"Bad.get_transform must return a Transform, got ndarray"):
         Bad()(T.AugInput(picture()))
-    with pytest.raises(TypeError, match=r"must name what it needs"):
+    with pytest.raises(NotImplementedError, match=r"Augmentation lacks get_transform"):
         T.Augmentation()(T.AugInput(picture()))
+
+    class Hides(T.Augmentation):
+        def get_transform(self, image, *others):
+            return T.NoOpTransform()
+
+    with pytest.raises(TypeError, match=r"must name what it needs.*or set input_args"):
+        Hides()(T.AugInput(picture()))
+    Hides.input_args = ("image", "boxes")
+    Hides()(T.AugInput(picture(), boxes=np.zeros((0, 4))))
+
+
+def test_one_parameter_of_any_name_is_the_image():
+    seen = []
+
+    class Named(T.Augmentation):
+        def get_transform(self, picture):
+            seen.append(picture.shape)
+            return T.NoOpTransform()
+
+    class KeywordOnly(T.Augmentation):
+        def get_transform(self, *anything):
+            seen.append(len(anything))
+            return T.NoOpTransform()
+
+    class Asks(T.Augmentation):
+        def __init__(self, names):
+            self.input_args = names
+
+        def get_transform(self, first, second):
+            seen.append((first.ndim, second))
+            return T.NoOpTransform()
+
+    data = T.AugInput(picture())
+    data.mood = "calm"
+    inner = Asks(("image", "mood"))
+    for augmentation in (Named(), KeywordOnly(), inner, T.RandomApply(inner, 1.0)):
+        augmentation(data)
+    assert seen == [picture().shape, 1, (3, "calm"), (3, "calm")]
