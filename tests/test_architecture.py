@@ -34,6 +34,7 @@ ORDER = [
     "utils.testing",  # helpers for users' tests, at detectron2's path; nothing here imports it
     "inspection.event",
     "inspection.trace",  # copies what stages show; the engine keeps one of a step that went wrong
+    "analysis",  # what a detector does wrong, from its detections
     "results",  # the page that a training ends with
     "engine",
     "inspection",

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lucidet.results.judged import Judged
+from lucidet.analysis.judged import Judged
 from lucidet.results.measured import Series
 
 __all__ = ["confusion_figure", "metric_figure", "precision_recall_figure"]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from lucidet.analysis.judged import ImageVerdict
 from lucidet.data.detection_utils import read_image
 from lucidet.pages.colors import VERDICT_COLORS
-from lucidet.results.judged import ImageVerdict
 from lucidet.utils.visualizer import Visualizer
 
 __all__ = ["COLORS", "best_and_worst", "draw_verdict"]

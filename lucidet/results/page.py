@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
+from lucidet.analysis.judged import ImageVerdict, Judged, judge_dataset
 from lucidet.pages.document import page_environment
 from lucidet.results.figures import confusion_figure, metric_figure, precision_recall_figure
 from lucidet.results.files import results_file_of, safe_name
 from lucidet.results.gallery import COLORS, best_and_worst, draw_verdict
-from lucidet.results.judged import ImageVerdict, Judged, judge_dataset
 from lucidet.results.measured import groups_of, read_metrics
 
 __all__ = ["show_results", "write_results"]

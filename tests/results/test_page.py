@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lucidet.analysis.judged import ImageVerdict, judge_dataset
 from lucidet.data import DatasetCatalog, MetadataCatalog
 from lucidet.data.datasets.coco import register_coco_instances
 from lucidet.data.datasets.shapes import write_shapes
 from lucidet.results.figures import confusion_figure
 from lucidet.results.files import results_file_of
 from lucidet.results.gallery import best_and_worst
-from lucidet.results.judged import ImageVerdict, judge_dataset
 from lucidet.results.measured import read_metrics
 from lucidet.results.page import show_results, write_results
 from tests.browser import browser
