@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 from torchvision.ops import roi_align as torchvision_roi_align
 
-from lucidet.layers.fast.roi_align import fast_roi_align
+from lucidet.layers.fast.roi_align import fast_roi_align, prefers_embedding_bag
 
 IMPLEMENTATIONS = ("auto", "torchvision", "embedding_bag")
 
@@ -56,7 +56,7 @@ def roi_align(
         input = input.float()
     boxes = boxes.to(input.dtype)
     if impl == "auto":
-        impl = "embedding_bag" if _prefers_embedding_bag(input, boxes) else "torchvision"
+        impl = "embedding_bag" if prefers_embedding_bag(input) else "torchvision"
     operator = fast_roi_align if impl == "embedding_bag" else torchvision_roi_align
     pooled = operator(input, boxes, (height, width), spatial_scale, sampling_ratio, aligned)
     return pooled.to(dtype)
@@ -65,15 +65,6 @@ def roi_align(
 def _with_image_index(boxes: list[Tensor]) -> Tensor:
     """Return (R, 5) rows from a list over images of (R_i, 4) boxes."""
     return torch.cat([torch.cat([b.new_full((len(b), 1), i), b], 1) for i, b in enumerate(boxes)])
-
-
-def _prefers_embedding_bag(input: Tensor, boxes: Tensor) -> bool:
-    return (
-        input.device.type == "cpu"
-        and input.dtype == torch.float32
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-    )
 
 
 class ROIAlign(nn.Module):

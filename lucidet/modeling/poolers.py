@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchvision.ops import RoIPool
 
 from lucidet.layers import ROIAlign
+from lucidet.layers.fast.roi_align import fast_roi_align_levels, prefers_embedding_bag
 from lucidet.structures import Boxes
 from lucidet.utils.probe import probe
 
@@ -49,7 +50,7 @@ def assign_boxes_to_levels(
     >>> assign_boxes_to_levels([boxes], 2, 5, 224, 4).tolist()
     [0, 2, 3]
     """
-    side = type(box_lists[0]).cat(box_lists).area().clamp(min=0).sqrt()
+    side = torch.cat([boxes.area() for boxes in box_lists]).clamp(min=0).sqrt()
     # the small number keeps a box of exactly the canonical side on its level, and log2 finite
     level = torch.floor(canonical_level + torch.log2(side / canonical_box_size + 1e-8))
     return level.clamp(min=min_level, max=max_level).long() - min_level
@@ -125,38 +126,38 @@ class ROIPooler(nn.Module):
         Args:
             x: per level (N, C, H_l, W_l).
             box_lists: per image, boxes in pixels of the padded batch; may be empty.
-
-        Raises:
-            ValueError: other numbers of maps or images than expected.
         """
-        if len(x) != len(self.level_poolers):
+        if len(x) != len(self.level_poolers) or len(box_lists) != len(x[0]):
             raise ValueError(
-                f"the pooler was built for {len(self.level_poolers)} feature maps, got {len(x)}"
+                f"the pooler was built for {len(self.level_poolers)} feature maps, got {len(x)}; "
+                f"{len(x[0])} images in the features, but {len(box_lists)} box lists"
             )
-        if len(box_lists) != len(x[0]):
-            raise ValueError(f"{len(x[0])} images in the features, but {len(box_lists)} box lists")
         if len(box_lists) == 0:
             return x[0].new_zeros((0, x[0].shape[1], *self.output_size))
         rois = convert_boxes_to_pooler_format(box_lists)
-        levels = assign_boxes_to_levels(
-            box_lists,
-            self.min_level,
-            self.max_level,
-            self.canonical_box_size,
-            self.canonical_level,
-        )
+        side, level = self.canonical_box_size, self.canonical_level
+        levels = assign_boxes_to_levels(box_lists, self.min_level, self.max_level, side, level)
         probe("roi.levels", boxes=rois, levels=levels)
         if len(x) == 1:
             return self.level_poolers[0](x[0], rois)
+        if prefers_embedding_bag(x[0]) and all(_is_plain(p) for p in self.level_poolers):
+            scales = [pooler.spatial_scale for pooler in self.level_poolers]
+            first: Any = self.level_poolers[0]
+            options = first.output_size, scales, first.sampling_ratio, first.aligned
+            return fast_roi_align_levels(x, rois, levels, *options)  # type: ignore[arg-type]
         if rois.device.type != "cpu":
             return self._pool_without_wait(x, rois, levels)
-        # every box is on one level: pool level by level, then put the rows back in order
+        return self._pool_each_level(x, rois, levels)
+
+    def _pool_each_level(self, x: list[Tensor], rois: Tensor, levels: Tensor) -> Tensor:
+        """Pool level by level, as every box is on one of them; then put the rows back in order."""
         numbers = torch.stack([(levels == level).sum() for level in range(len(x))]).tolist()
         order = levels.argsort(stable=True)
-        members = order.split(numbers)
         pooled = [
             pooler(level, rois[index])
-            for pooler, level, index in zip(self.level_poolers, x, members, strict=True)
+            for pooler, level, index in zip(
+                self.level_poolers, x, order.split(numbers), strict=True
+            )
         ]
         return torch.cat(pooled)[order.argsort()]
 
@@ -172,6 +173,12 @@ class ROIPooler(nn.Module):
             part = pooler(level, torch.cat([rois[:, :1], own], dim=1))
             pooled = part if pooled is None else pooled + part
         return pooled  # type: ignore[return-value]
+
+
+def _is_plain(pooler: nn.Module) -> bool:
+    """Return whether a level's pooler is ROIAlign in whatever form is the fastest."""
+    hooks = pooler._forward_hooks or pooler._forward_pre_hooks
+    return type(pooler) is ROIAlign and pooler.impl != "torchvision" and not hooks
 
 
 def _level_pooler(

@@ -19,7 +19,7 @@ STRIDES = (8, 16)
 TRANSFORM = Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0))
 
 
-def build(**options) -> RPN:
+def build(kind: type[RPN] = RPN, **options) -> RPN:
     generator = DefaultAnchorGenerator(
         sizes=[[16], [32]], aspect_ratios=[[0.5, 1.0, 2.0]], strides=STRIDES
     )
@@ -35,7 +35,7 @@ def build(**options) -> RPN:
         "post_nms_topk": (50, 20),
         **options,
     }
-    return RPN(**options)
+    return kind(**options)
 
 
 def features(count: int = 1) -> dict[str, torch.Tensor]:
@@ -322,3 +322,69 @@ class TestForward:
         assert isinstance(proposals, Instances)
         assert set(proposals.get_fields()) == {"proposal_boxes", "objectness_logits"}
         assert proposals.image_size == SIZE
+
+
+class TestGradientsOfSamples:
+    """On a CPU the head runs without gradients, and the sampled anchors again with them."""
+
+    @staticmethod
+    def gradients(rpn: RPN, gt: list[Instances], seed: int = 0) -> tuple[dict, dict]:
+        torch.manual_seed(seed)
+        maps = {name: level.requires_grad_() for name, level in features(len(gt)).items()}
+        _, losses = rpn(images(len(gt)), maps, gt)
+        sum(losses.values()).backward()
+        grads = {name: p.grad for name, p in rpn.named_parameters()}
+        for parameter in rpn.parameters():
+            parameter.grad = None
+        values = {name: loss.detach() for name, loss in losses.items()}
+        return values, {**grads, **{name: level.grad for name, level in maps.items()}}
+
+    @pytest.mark.parametrize(
+        "boxes",
+        [
+            [[[2.0, 2, 20, 22], [40, 30, 90, 60]], [[10, 10, 30, 60]]],
+            [[[0.0, 0, 96, 64]], []],
+            [[], []],
+        ],
+    )
+    def test_equal_those_of_the_whole_maps(self, boxes, monkeypatch):
+        rpn = build(batch_size_per_image=10).train()
+        gt = [objects(SIZE, own) for own in boxes]
+        called = []
+        of_samples = StandardRPNHead.of_samples
+        monkeypatch.setattr(
+            StandardRPNHead,
+            "of_samples",
+            lambda *args: called.append(True) or of_samples(*args),
+        )
+        losses, grads = self.gradients(rpn, gt)
+        assert called
+        monkeypatch.setattr(StandardRPNHead, "trains_on_samples", lambda *_: False)
+        expected_losses, expected = self.gradients(rpn, gt)
+        assert len(called) == 1
+        torch.testing.assert_close(losses, expected_losses)
+        torch.testing.assert_close(grads, expected)
+
+    def test_losses_of_a_subclass_get_the_whole_maps(self):
+        class Losses(RPN):
+            def losses(self, *args):
+                loss = sum(level.square().sum() for level in args[1])  # of all anchors
+                return {"loss": loss}
+
+        _, grads = self.gradients(
+            build(Losses, batch_size_per_image=10).train(), [objects(SIZE, [])]
+        )
+        assert all(grads[level].abs().amin(dim=1).min() > 0 for level in "ab")
+
+    def test_only_where_it_is_exact_and_faster(self):
+        head, levels = StandardRPNHead(in_channels=4, num_anchors=3), list(features(2).values())
+        assert head.trains_on_samples(levels, 20)
+        assert not head.trains_on_samples(levels, 200)
+        with torch.no_grad():
+            assert not head.trains_on_samples(levels, 20)
+        head.conv.register_forward_hook(lambda *_: None)
+        assert not head.trains_on_samples(levels, 20)
+        deep = StandardRPNHead(in_channels=4, num_anchors=3, conv_dims=[4, 4])
+        assert not deep.trains_on_samples(levels, 20)
+        custom = type("Custom", (StandardRPNHead,), {})(in_channels=4, num_anchors=3)
+        assert not custom.trains_on_samples(levels, 20)

@@ -25,6 +25,12 @@ _PIECE = 1 << 19
 _ZEROS_WORTH_REMOVING = 3
 
 
+def prefers_embedding_bag(features: Tensor) -> bool:
+    """Return whether the sparse product is the faster form: on a CPU, in eager float32."""
+    in_a_graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return features.device.type == "cpu" and features.dtype == torch.float32 and not in_a_graph
+
+
 def fast_roi_align(
     input: Tensor,
     boxes: Tensor,
@@ -63,11 +69,9 @@ def fast_roi_align_levels(
 
     Args:
         features: L maps (N, C, H_l, W_l).
-        boxes: (R, 5) rows (image, x1, y1, x2, y2), pixels of the image; get no gradient.
         levels: (R,) index into ``features``.
-        output_size: bins (height, width).
         spatial_scales: L factors from pixels to cells.
-        sampling_ratio, aligned: as `lucidet.layers.roi_align`.
+        boxes, output_size, sampling_ratio, aligned: as :func:`fast_roi_align`.
 
     Returns:
         (R, C, height, width) in the order of ``boxes``, channels-last in memory.
@@ -101,40 +105,33 @@ class _SparseProduct(torch.autograd.Function):
     def forward(ctx: Any, flat: Tensor, columns: Tensor, weights: Tensor, offsets: Tensor) -> Any:
         ctx.save_for_backward(columns, weights, offsets)
         ctx.num_rows = flat.shape[0]
-        return _bag(flat, columns, weights, offsets)
+        options: Any = {"mode": "sum", "include_last_offset": True}
+        return F.embedding_bag(columns, flat, offsets, per_sample_weights=weights, **options)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
-        columns, weights, offsets = ctx.saved_tensors
-        transposed = _transposed(columns, weights, offsets, ctx.num_rows)
-        return _bag(grad.contiguous(), *transposed), None, None, None
+        matrix = _Matrix(*ctx.saved_tensors)
+        columns, weights, offsets = _transposed(matrix, ctx.num_rows)
+        rows = F.embedding_bag(
+            columns,
+            grad.contiguous(),
+            offsets,
+            mode="sum",
+            per_sample_weights=weights,
+            include_last_offset=True,
+        )
+        return rows, None, None, None
 
 
-def _bag(flat: Tensor, columns: Tensor, weights: Tensor, offsets: Tensor) -> Tensor:
-    return F.embedding_bag(
-        columns,
-        flat,
-        offsets,
-        mode="sum",
-        per_sample_weights=weights,
-        include_last_offset=True,
-    )
-
-
-def _transposed(columns: Tensor, weights: Tensor, offsets: Tensor, num_columns: int) -> _Matrix:
+def _transposed(matrix: _Matrix, num_columns: int) -> _Matrix:
     """Return the transpose: entries sorted by column, their row numbers as the new columns."""
+    columns, weights, offsets = matrix
     order = columns.sort(stable=True)[1]
     bins = torch.arange(len(offsets) - 1, dtype=columns.dtype, device=columns.device)
     row_of = bins.repeat_interleave(offsets.diff(), output_size=len(columns))
-    return _Matrix(
-        row_of[order], weights[order], _starts(columns.bincount(minlength=num_columns), columns)
-    )
-
-
-def _starts(counts: Tensor, like: Tensor) -> Tensor:
-    """Return (B + 1,) where runs of the given lengths start, and where the last one ends."""
-    return F.pad(counts.cumsum(0), (1, 0)).to(like.dtype)
+    starts = F.pad(columns.bincount(minlength=num_columns).cumsum(0), (1, 0)).to(columns.dtype)
+    return _Matrix(row_of[order], weights[order], starts)
 
 
 class _Axis(NamedTuple):
@@ -176,7 +173,7 @@ def _interpolation_matrix(
     columns, weights = _outer(row_starts, y.weights, x.pixels.to(dtype), x.weights, without_zeros)
     if not without_zeros:
         used = torch.full_like(used, slots)
-    return _Matrix(columns, weights, _starts(used.flatten(), columns))
+    return _Matrix(columns, weights, F.pad(used.flatten().cumsum(0), (1, 0)).to(dtype))
 
 
 def _axis(low: Tensor, extent: Tensor, size: Tensor, bins: int, sampling_ratio: int) -> _Axis:

@@ -112,6 +112,7 @@ class RPN(nn.Module):
         self.metrics: dict[str, Tensor] = {}
         # a subclass' method takes one image, as in detectron2
         self._subsamples_each_image = is_overridden(self, RPN, "_subsample_labels")
+        self._losses_see_samples_only = not is_overridden(self, RPN, "losses", "predict_proposals")
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
@@ -163,7 +164,16 @@ class RPN(nn.Module):
         """
         levels = [features[name] for name in self.in_features]
         anchors = self.anchor_generator(levels)
-        maps = self.rpn_head(levels)
+        # where only the sampled anchors have gradients, the maps need none
+        head: Any = self.rpn_head
+        at_samples = (
+            self._losses_see_samples_only
+            and self.training
+            and isinstance(head, StandardRPNHead)
+            and head.trains_on_samples(levels, self.batch_size_per_image * len(levels[0]))
+        )
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not at_samples):
+            maps = head(levels)
         logits = [flatten_map(level, 1).squeeze(2) for level in maps[0]]  # (N, A, H, W) -> (N, HWA)
         box_dim = self.anchor_generator.box_dim
         deltas = [flatten_map(level, box_dim) for level in maps[1]]  # (N, AB, H, W) -> (N, HWA, B)
@@ -173,6 +183,9 @@ class RPN(nn.Module):
             if gt_instances is None:
                 raise ValueError("the RPN needs gt_instances to train; call model.eval() to infer")
             gt_labels, gt_boxes = self.label_and_sample_anchors(anchors, gt_instances)
+            if at_samples:
+                sampled = torch.stack(gt_labels) >= 0
+                logits, deltas = head.of_samples(levels, sampled, logits, deltas)
             losses = self.losses(anchors, logits, gt_labels, deltas, gt_boxes)
         return self.predict_proposals(anchors, logits, deltas, images.image_sizes), losses
 

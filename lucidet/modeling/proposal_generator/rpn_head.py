@@ -1,12 +1,15 @@
 """The RPN's head: objectness logits and box deltas from features."""
 
-# N images, L levels, A anchors a cell, B = box_dim
+# N images, L levels, A anchors a location, R_l = HWA anchors of level l, B = box_dim, C channels,
+# P sampled anchors of a level
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lucidet.config import CfgNode, configurable
@@ -107,3 +110,65 @@ class StandardRPNHead(nn.Module):
             logits.append(both[0])
             deltas.append(both[1])
         return logits, deltas
+
+    def trains_on_samples(self, features: list[Tensor], most: int) -> bool:
+        """Return whether :meth:`of_samples` can train this head, and needs less time and memory.
+
+        Args:
+            features: per level (N, C, H, W).
+            most: anchors of the batch that are sampled, at most.
+        """
+        conv: Any = self.conv
+        return (
+            features[0].device.type == "cpu"
+            and torch.is_grad_enabled()
+            and not torch.compiler.is_compiling()
+            and type(self) is StandardRPNHead
+            and type(conv) is Conv2d
+            and type(conv.activation) is nn.ReLU
+            and conv.norm is None
+            and not any(m._forward_hooks or m._forward_pre_hooks for m in self.modules())
+            and most * conv.weight[0, 0].numel() <= sum(level[:, 0].numel() for level in features)
+        )
+
+    def of_samples(
+        self, features: list[Tensor], sampled: Tensor, logits: list[Tensor], deltas: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return `logits` and `deltas` with gradients for the sampled anchors.
+
+        The losses of 256 anchors an image have gradients at as many locations. So ``forward`` may
+        run without gradients, and the samples are computed again, each from the 3x3 features around
+        it: neither the backward pass nor what it keeps is as large as the maps.
+
+        Args:
+            features: per level (N, C, H, W).
+            sampled: (N, R) bool, level after level.
+            logits: per level (N, R_l).
+            deltas: per level (N, R_l, B).
+        """
+        conv: Any = self.conv
+        around = torch.arange(9)
+        num_anchors = self.objectness_logits.out_channels
+        results = []
+        for level, own, *maps in zip(
+            features,
+            sampled.split([x.shape[1] for x in logits], dim=1),
+            logits,
+            deltas,
+            strict=True,
+        ):
+            height, width = level.shape[2:]
+            image, row = own.nonzero(as_tuple=True)  # (P,)
+            place, anchor = row // num_anchors, row % num_anchors
+            y = (place // width)[:, None] + around // 3 - 1  # (P, 9)
+            x = (place % width)[:, None] + around % 3 - 1
+            inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+            near = level[image[:, None], :, y.clamp(0, height - 1), x.clamp(0, width - 1)]
+            near = near.where(inside[..., None], 0.0).flatten(1)  # (P, 9C)
+            hidden = F.linear(near, conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias).relu()
+            for i, layer in enumerate((self.objectness_logits, self.anchor_deltas)):
+                rows = F.linear(hidden, layer.weight.flatten(1), layer.bias)  # (P, AB)
+                rows = rows.unflatten(1, (num_anchors, -1))[torch.arange(len(row)), anchor]
+                maps[i] = maps[i].index_put((image, row), rows.view(-1, *maps[i].shape[2:]))
+            results.append(maps)
+        return [level[0] for level in results], [level[1] for level in results]
