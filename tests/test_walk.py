@@ -31,7 +31,7 @@ AIMS = {
     "FCOS": Counts(15, 55, 800),
 }
 CEILINGS = {
-    "Faster R-CNN FPN": Counts(32, 122, 1977),
+    "Faster R-CNN FPN": Counts(31, 117, 1922),
     "RetinaNet": Counts(23, 78, 1028),
     "ATSS": Counts(23, 83, 1000),
     "FCOS": Counts(22, 78, 943),
