@@ -37,6 +37,7 @@ ORDER = [
     "analysis",  # what a detector does wrong, from its detections
     "results",  # the page that a training ends with
     "engine",
+    "doctor",  # looks at data, config and weights before a training
     "inspection",
     "explain",  # follows single boxes through the traces of inspection
     "bench",

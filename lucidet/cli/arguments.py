@@ -69,6 +69,16 @@ def take_weights(args: argparse.Namespace, words: Sequence[str]) -> list[str]:
     return words
 
 
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the short options of ``lucidet train``, which decide about its config."""
+    parser.add_argument("--model", metavar="NAME", help="a config of the zoo: lucidet models")
+    parser.add_argument("--epochs", type=float, metavar="N", help="how often each image is seen")
+    parser.add_argument("--batch", type=int, metavar="B", help="images of one update")
+    parser.add_argument(
+        "--size", type=int, metavar="S", help="length of the images' longer side, pixels"
+    )
+
+
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what says how many processes run, on which machines."""
     parser.add_argument("--num-gpus", type=int, default=1, help="GPUs *per machine*")

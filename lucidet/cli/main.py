@@ -29,6 +29,9 @@ COMMANDS: dict[str, Command] = {
     "predict": Command("lucidet.cli.predict", "detect objects in images, folders and videos"),
     "models": Command("lucidet.cli.models", "list configs: backbone, published AP, size, weights"),
     "data": Command("lucidet.cli.data", "show what is understood of a dataset; convert it to COCO"),
+    "doctor": Command(
+        "lucidet.cli.doctor", "look for faults in data, config and weights before a training"
+    ),
     "weights": Command("lucidet.cli.weights", "show and convert checkpoints of other libraries"),
     "bench": Command("lucidet.cli.bench", "measure against torchvision and pycocotools in one run"),
     "inspect": Command(

@@ -12,12 +12,12 @@ from lucidet.cli.data_option import names_of_data
 from lucidet.config import CfgNode, get_cfg
 from lucidet.config.checks import check_supported
 from lucidet.config.names import find_config
-from lucidet.engine.recipe import Plan, Request, plan_training, read_facts
+from lucidet.engine.recipe import DataFacts, Plan, Request, plan_training, read_facts
 from lucidet.engine.run import folder_of_training
 from lucidet.engine.setup import CONFIG_FILE, require_writable
 from lucidet.utils.logger import setup_logger
 
-__all__ = ["write_config"]
+__all__ = ["plan_of", "write_config"]
 
 DEFAULT_MODEL = "faster_rcnn_R_18_FPN"
 OUTPUT = "output"
@@ -33,6 +33,25 @@ def write_config(args: argparse.Namespace, overrides: Sequence[str]) -> tuple[st
         ValueError, FileNotFoundError: no such model, data or weights.
     """
     setup_logger()
+    plan, facts, model = plan_of(args, overrides)
+    check_supported(plan.cfg)
+    _require_weights(plan.cfg)
+    folder = _output_folder(plan, args, facts.train[0], model)
+    require_writable(folder)
+    path = folder / CONFIG_FILE
+    path.write_text(plan.cfg.dump(), encoding="utf-8")
+    plan.say("again", f"lucidet train --config-file {path}")
+    summary = f"{model} on {', '.join(args.data or facts.train)}\n{plan.text()}"
+    print(summary, flush=True)
+    return str(path), summary
+
+
+def plan_of(args: argparse.Namespace, overrides: Sequence[str]) -> tuple[Plan, DataFacts, str]:
+    """Return the config that the recipe fills in, facts of the data, and the model's name.
+
+    Raises:
+        ValueError, FileNotFoundError: no such model or data.
+    """
     name = args.model or args.config_file or DEFAULT_MODEL
     cfg = get_cfg()
     cfg.merge_from_file(find_config(name))
@@ -47,17 +66,7 @@ def write_config(args: argparse.Namespace, overrides: Sequence[str]) -> tuple[st
         weights=args.weights,
         processes=max(1, args.num_gpus) * args.num_machines,
     )
-    plan = plan_training(cfg, request, facts, overrides)
-    check_supported(cfg)
-    _require_weights(cfg)
-    folder = _output_folder(plan, args, facts.train[0], model)
-    require_writable(folder)
-    path = folder / CONFIG_FILE
-    path.write_text(cfg.dump(), encoding="utf-8")
-    plan.say("again", f"lucidet train --config-file {path}")
-    summary = f"{model} on {', '.join(args.data or facts.train)}\n{plan.text()}"
-    print(summary, flush=True)
-    return str(path), summary
+    return plan_training(cfg, request, facts, overrides), facts, model
 
 
 def _require_weights(cfg: CfgNode) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from lucidet.cli.arguments import (
     add_config_arguments,
     add_launch_arguments,
+    add_recipe_arguments,
     add_words,
     split_words,
 )
@@ -34,12 +35,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_data_arguments(parser)
-    parser.add_argument("--model", metavar="NAME", help="a config of the zoo: lucidet models")
-    parser.add_argument("--epochs", type=float, metavar="N", help="how often each image is seen")
-    parser.add_argument("--batch", type=int, metavar="B", help="images of one update")
-    parser.add_argument(
-        "--size", type=int, metavar="S", help="length of the images' longer side, pixels"
-    )
+    add_recipe_arguments(parser)
     add_config_arguments(parser)
     parser.add_argument(
         "--resume",
@@ -50,6 +46,12 @@ def add_parser(subparsers: Any) -> None:
         "--overwrite",
         action="store_true",
         help="write into an OUTPUT_DIR that holds an earlier run; else it becomes OUTPUT_DIR-2",
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="train although the first look at data, config and weights (lucidet doctor) found "
+        "errors",
     )
     parser.add_argument("--eval-only", action="store_true", help="only evaluate MODEL.WEIGHTS")
     parser.add_argument(
@@ -67,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
     args.config_file = args.config_file or config_file
     if args.weights is not None and args.weights.lower() == "none":
         args.weights = ""
+    if not (args.eval_only or args.resume or examined(args)):
+        return 2
     if _is_short(args):
         from lucidet.cli.short_training import write_config
 
@@ -76,6 +80,15 @@ def run(args: argparse.Namespace) -> int:
         args.opts += ["MODEL.WEIGHTS", args.weights]
     start(args)
     return 0
+
+
+def examined(args: argparse.Namespace) -> bool:
+    """Take a quick look at data, config and weights; return whether to go on."""
+    if os.environ.get("RANK", "0") != "0":  # another process does so
+        return True
+    from lucidet.cli.doctor import quick_look
+
+    return quick_look(args) or args.force
 
 
 def start(args: argparse.Namespace) -> None:

@@ -165,6 +165,16 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
         return None
 
 
+def image_orientation(path: str | os.PathLike[str]) -> int:
+    """Return the EXIF orientation that `read_image` undoes, 2..8; 1 for an upright image."""
+    try:
+        with open_regular(path, "image") as file, open_image(file) as image:
+            found = _orientation(image)
+            return found if found in range(2, 9) else 1
+    except Exception:  # as in image_size
+        return 1
+
+
 def _turn_upright(array: np.ndarray, orientation: Any) -> np.ndarray:
     """Undo an EXIF orientation 2..8 (mirrored, turned); other values leave the array as it is."""
     if orientation in (2, 3, 4, 5, 6, 7, 8):

@@ -16,7 +16,7 @@ from lucidet.data.image_files import open_image
 from lucidet.data.specification import connect
 from lucidet.structures import BoxMode
 
-__all__ = ["DataFacts", "read_facts"]
+__all__ = ["DataFacts", "read_facts", "resize_scale"]
 
 _NO_SIZES = np.zeros((0, 2))
 
@@ -59,9 +59,7 @@ class DataFacts:
         """
         if not shortest or not len(self.box_sizes):
             return self.box_sizes
-        short, long = self.box_images.min(axis=1), self.box_images.max(axis=1)
-        scale = np.minimum(shortest / short, longest / long)
-        return self.box_sizes * scale[:, None]
+        return self.box_sizes * resize_scale(self.box_images, shortest, longest)[:, None]
 
     def summary(self) -> dict[str, Any]:
         """Return plain numbers and names, as a checkpoint stores them."""
@@ -72,6 +70,22 @@ class DataFacts:
             "val_images": self.val_images,
             "boxes_per_class": dict(zip(self.classes, self.boxes_per_class, strict=False)),
         }
+
+
+def resize_scale(sizes: np.ndarray, shortest: int, longest: int) -> np.ndarray:
+    """Return the factors (N,) by which ResizeShortestEdge resizes images.
+
+    Args:
+        sizes: (N, 2) width and height of the images, pixels, positive.
+        shortest: length of the shorter side, pixels; 0 does not resize.
+        longest: bound of the longer side, pixels.
+
+    >>> resize_scale(np.array([[640, 480], [2000, 500]]), 960, 1333).tolist()
+    [2.0, 0.6665]
+    """
+    if not shortest:
+        return np.ones(len(sizes))
+    return np.minimum(shortest / sizes.min(axis=1), longest / sizes.max(axis=1))
 
 
 def read_facts(train: Sequence[str], test: Sequence[str] = ()) -> DataFacts:

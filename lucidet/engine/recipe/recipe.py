@@ -13,7 +13,7 @@ from lucidet.engine.recipe.facts import DataFacts
 from lucidet.engine.recipe.model import choose_anchors, choose_classes, choose_size, choose_start
 from lucidet.engine.recipe.plan import Plan, Request, count
 
-__all__ = ["plan_training"]
+__all__ = ["memory_estimate", "plan_training"]
 
 #: epochs without --epochs: random weights need more; large datasets fewer, as they have more steps
 EPOCHS_RANDOM, EPOCHS_PRETRAINED, LARGE_DATASET, SHARE_LARGE = 50, 20, 10_000, 0.6
@@ -101,20 +101,31 @@ def _fitting_batch(plan: Plan, request: Request, facts: DataFacts) -> tuple[int,
     """Return the config's batch, or what memory and dataset allow, and why."""
     cfg, processes = plan.cfg, request.processes
     wanted = cfg.SOLVER.IMS_PER_BATCH
-    pixels = max(cfg.INPUT.MIN_SIZE_TRAIN) * cfg.INPUT.MAX_SIZE_TRAIN / (800 * 1333)
-    depth = cfg.MODEL.RESNETS.DEPTH / 50
     if cfg.MODEL.DEVICE.startswith("cuda"):
         memory = torch.cuda.get_device_properties(0).total_memory * 0.8
-        room = memory / (_BYTES_PER_IMAGE * max(pixels, 0.05) * max(depth, 0.3))
+        room = memory / (memory_estimate(cfg) / wanted)
         limit, why = int(room) * processes, "what the GPU's memory holds"
     else:
-        limit, why = (2 if pixels * depth > 0.5 else wanted), "a CPU is slow with more"
+        limit, why = (2 if _cost(cfg) > 0.5 else wanted), "a CPU is slow with more"
     if facts.images < min(limit, wanted):
         limit, why = facts.images, "all images there are"
     if wanted <= limit:
         return wanted, "the config's"
     part = max(1, 2 ** int(math.log2(max(1, limit / processes))))
     return part * processes, why
+
+
+def memory_estimate(cfg: CfgNode) -> float:
+    """Return about how many bytes a training step of SOLVER.IMS_PER_BATCH images takes."""
+    pixels = max(cfg.INPUT.MIN_SIZE_TRAIN) * cfg.INPUT.MAX_SIZE_TRAIN / (800 * 1333)
+    depth = cfg.MODEL.RESNETS.DEPTH / 50
+    return cfg.SOLVER.IMS_PER_BATCH * _BYTES_PER_IMAGE * max(pixels, 0.05) * max(depth, 0.3)
+
+
+def _cost(cfg: CfgNode) -> float:
+    """Return the pixels times layers of an image, relative to 800 x 1333 in a ResNet-50."""
+    pixels = max(cfg.INPUT.MIN_SIZE_TRAIN) * cfg.INPUT.MAX_SIZE_TRAIN / (800 * 1333)
+    return pixels * cfg.MODEL.RESNETS.DEPTH / 50
 
 
 def choose_schedule(plan: Plan, request: Request, facts: DataFacts) -> None:
