@@ -44,8 +44,7 @@ def _box(copy: Copy, bbox: list[float], **more: object) -> object:
 def _contradict(copy: Copy) -> object:
     entry = copy.boxes()[0]
     other = 1 if entry["category_id"] != 1 else 2
-    copy.add_box(list(entry["bbox"]), category_id=other)
-    return entry["id"]
+    return copy.add_box(list(entry["bbox"]), category_id=other)["id"]
 
 
 #: code -> how it is planted; what it returns is the id of the annotation or image that is named
