@@ -60,7 +60,7 @@ def test_the_command_gives_the_figures(detector: str, tmp_path: Path, datasets_d
     for name, label in (("positive", 1), ("background", 0), ("ignored", -1)):
         assert int((labels == label).sum()) == row(name, column)[0]
     counts = torch.bincount(matched[labels == 1], minlength=28)
-    assert [int(counts.min()), int(counts.max())] == row("positives of an object", column)
+    assert [int(counts.min()), int(counts.max())] == row("positives of a ground-truth box", column)
 
     # the weights are random, so other versions of PyTorch have other values; the terms stay
     terms = {e["name"] for e in trace.all("loss.term")}

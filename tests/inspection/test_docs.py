@@ -31,5 +31,5 @@ def test_all_checks_are_listed():
 
 def test_pictures_exist():
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", PAGE)
-    assert len(pictures) == 3
+    assert len(pictures) == 5
     assert all((DOCS / picture).is_file() for picture in pictures)

@@ -22,6 +22,8 @@ _PROBES = {
     "rpn_nms": ("rpn.proposals",),
     "roi": ("roi.levels", "roi.pool", "roi.head"),
     "classes": ("roi.head", "dense.head"),
+    "box": ("roi.head", "dense.candidates"),
+    "topk": ("dense.candidates",),
     "final_nms": ("detections.nms",),
     "detections": ("detections.final",),
 }

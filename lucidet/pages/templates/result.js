@@ -1,6 +1,6 @@
 /** One image's result: the picture with ground truth, found, missed and wrong, and tables of both beside it. */
 
-const KINDS = { anchor: COLORS[0], proposal: COLORS[1], candidate: COLORS[6], detection: VERDICTS.found, rival: VERDICTS.wrong, gt: COLORS[7] };
+const KINDS = { anchor: COLORS[0], proposal: COLORS[1], candidate: COLORS[6], detection: VERDICTS.found, suppressor: VERDICTS.wrong, object: COLORS[7] };
 const MOST_PLAIN = 60;  // of one kind; more are thinned
 
 /** Indices of boxes that overlap an earlier one little. */
@@ -86,7 +86,7 @@ function resultView({ cards = [], controls = null, below = null, most = "(100vh 
       const layer = svg("g", { "data-layer": "step" });
       for (const b of step.boxes || []) {
         layer.append(drawBox({ box: b.box, color: KINDS[b.kind] || COLORS[6], label: b.label, classes: "thick", kind: b.kind }));
-        plates.push({ box: b.box, text: b.label, color: b.kind === "rival" ? VERDICTS.wrong : "#4a5560" });
+        plates.push({ box: b.box, text: b.label, color: b.kind === "suppressor" ? VERDICTS.wrong : "#4a5560" });
       }
       group.append(layer);
     }
@@ -158,6 +158,8 @@ function resultView({ cards = [], controls = null, below = null, most = "(100vh 
     drawChain();
     drawBoxes();
     drawTables();
+    const step = chain.querySelector("li.here");
+    if (step) chain.scrollTop = step.offsetTop + step.offsetHeight + 8 - chain.clientHeight;
     const line = boxes.querySelector("tr.picked");
     if (line) line.scrollIntoView({ block: "nearest" });
     if (line && typed) line.focus({ preventScroll: true });
