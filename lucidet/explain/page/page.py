@@ -37,7 +37,10 @@ def image_page(document: dict[str, Any]) -> str:
     heat = {}
     for detection, content in (document.get("heat") or {}).items():
         values = torch.tensor(content["values"], dtype=torch.float32)
-        images[f"heat {detection}"] = data_uri(heat_image(values), jpeg=False)
+        # where it looked at nothing, the picture is seen
+        alpha = (255 * values.clamp(0, 1).sqrt())[..., None].byte().numpy()
+        pixels = np.concatenate([heat_image(values), alpha], axis=2)
+        images[f"heat {detection}"] = data_uri(pixels, jpeg=False)
         heat[str(detection)] = {
             "image": f"heat {detection}",
             "extent": _extent(explanation["image"], values, content["stride"]),

@@ -53,14 +53,14 @@ function canvas({ image, size, label = "picture", most = "80vh" }) {
   const place = () => {
     const shown = picture.getBoundingClientRect().width;
     if (!shown) return;
-    const [vx, vy, vw] = control.view(), unit = vw / shown, taken = [];
+    const [vx, vy, vw, vh] = control.view(), unit = vw / shown, taken = [];
     plateLayer.replaceChildren();
     for (const { box, text: full, color } of wanted) {
       const text = full.length > 42 ? full.slice(0, 41) + "…" : full;
       const w = (measure(text) + 8) * unit, h = 16 * unit;
       const x = clamp(box[0], vx, Math.max(vx, vx + vw - w));
-      let y = box[1] - h >= vy ? box[1] - h : box[1];
-      if (taken.some((t) => x < t[2] && x + w > t[0] && y < t[3] && y + h > t[1])) y = box[3];
+      let y = clamp(box[1] - h >= vy ? box[1] - h : box[1], vy, vy + vh - h);
+      if (taken.some((t) => x < t[2] && x + w > t[0] && y < t[3] && y + h > t[1])) y = Math.min(box[3], vy + vh - h);
       if (taken.some((t) => x < t[2] && x + w > t[0] && y < t[3] && y + h > t[1])) continue;
       taken.push([x, y, x + w, y + h]);
       plateLayer.append(svg("g", { class: "plate", transform: `translate(${x} ${y}) scale(${unit})` },
