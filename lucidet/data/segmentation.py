@@ -7,6 +7,7 @@ Nothing here knows a file: errors say what is wrong, the caller adds file, image
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from lucidet.data.fields import as_number, shown
 from lucidet.structures.rasterize import polygon_area, polygons_to_bitmask
 
 __all__ = [
+    "are_plain_polygons",
     "as_polygons",
     "as_rle",
     "bitmask_to_rle",
@@ -166,6 +168,16 @@ def json_segmentation(segmentation: Any, height: int, width: int) -> Any:
     return bitmask_to_rle(segmentation_to_bitmask(segmentation, height, width))
 
 
+def are_plain_polygons(polygons: Sequence[Any]) -> bool:
+    """Return whether polygons are lists of finite numbers, 3 corners or more, as COCO's are."""
+    for part in polygons:
+        if type(part) is not list or len(part) < SHORTEST or len(part) % 2:
+            return False
+        if set(map(type, part)) - {float, int} or not math.isfinite(sum(part)):
+            return False
+    return len(polygons) > 0
+
+
 def as_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
     """Return a segmentation of any kind as compressed RLE with counts as text.
 
@@ -173,7 +185,9 @@ def as_rle(segmentation: Any, height: int, width: int) -> dict[str, Any]:
         ValueError: it is none, or it does not fit the image.
     """
     if isinstance(segmentation, (list, tuple)):
-        polygons = [part.tolist() for part in as_polygons(segmentation)]
+        polygons: Any = segmentation
+        if not are_plain_polygons(segmentation):
+            polygons = [part.tolist() for part in as_polygons(segmentation)]
         if polygons:
             rles = [coco_mask.fr_poly(part, height, width) for part in polygons]
             counts = coco_mask.merge(rles)["counts"].decode("ascii")

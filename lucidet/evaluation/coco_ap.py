@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lucidet.data.fields import IdTable, id_order
+from lucidet.data.fields import IdTable, as_size, id_order
 from lucidet.evaluation.coco_curves import Curves
 from lucidet.evaluation.coco_judges import judge_by_hotcoco, judge_by_pycocotools
 from lucidet.evaluation.coco_shapes import truth_keypoints, truth_masks
@@ -107,8 +107,8 @@ class CocoTruth:
         return found
 
     @cached_property
-    def masks(self) -> list[dict[str, Any]]:
-        """G masks as RLE; a ValueError names the annotation that has none."""
+    def masks(self) -> list[Any]:
+        """G masks, polygons or RLE; a ValueError names the annotation that has none."""
         annotations = self.dataset.get("annotations", [])
         return truth_masks(annotations, self.dataset["images"], self.source)
 
@@ -129,7 +129,7 @@ class CocoTruth:
     def image_size(self, position: int) -> list[Any]:
         """Return [height, width] of an image, None where the file does not tell."""
         image = self._images[self.image_ids[position]]
-        return [image.get("height"), image.get("width")]
+        return [as_size(image.get(key)) for key in ("height", "width")]
 
     @cached_property
     def _images(self) -> dict[Any, dict[str, Any]]:
@@ -203,8 +203,11 @@ class CocoTruth:
     @property
     def image_records(self) -> list[dict[str, Any]]:
         """One record an image with its position as id: what the two libraries want to see."""
-        blank = {"width": 0, "height": 0, "file_name": ""}
-        return [{"id": i, **blank} for i in range(len(self.image_ids))]
+        sizes = [self.image_size(i) for i in range(len(self.image_ids))]
+        return [
+            {"id": i, "height": height or 0, "width": width or 0, "file_name": ""}
+            for i, (height, width) in enumerate(sizes)
+        ]
 
     @property
     def category_records(self) -> list[dict[str, Any]]:

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from lucidet.data.segmentation import as_rle
+
 __all__ = ["Curves", "SIZES"]
 
 SIZES = ("all", "small", "medium", "large")
@@ -184,13 +186,16 @@ class Curves:
                 values = np.zeros(shape)
                 if all(shape):
                     crowd = truth.crowd[objects].tolist()
-                    sides: tuple[list[Any], list[Any]]
+                    found_side: Any
+                    true_side: Any
                     if self.iou_type == "segm":
                         chosen = np.flatnonzero(objects).tolist()
-                        sides = [self.shapes[i] for i in own], [truth.masks[i] for i in chosen]
+                        size = truth.image_size(image)
+                        masks = [as_rle(truth.masks[i], *size) for i in chosen]
+                        found_side, true_side = [self.shapes[i] for i in own], masks
                     else:
-                        sides = rows[own, 1:5].tolist(), truth.boxes[objects].tolist()
-                    values = np.asarray(mask.iou(*sides, crowd))
+                        found_side, true_side = rows[own, 1:5], truth.boxes[objects]
+                    values = np.asarray(mask.iou(found_side, true_side, crowd))
                 found[truth.image_ids[image], entry["id"]] = values.reshape(shape)
         return found
 

@@ -13,20 +13,23 @@ import numpy as np
 
 from lucidet.data.fields import as_size
 from lucidet.data.keypoint_annotations import as_keypoints
-from lucidet.data.segmentation import as_rle, has_segmentation
+from lucidet.data.segmentation import are_plain_polygons, as_rle, has_segmentation
 
 __all__ = ["truth_keypoints", "truth_masks"]
 
 
 def truth_masks(
     annotations: Sequence[dict[str, Any]], images: Sequence[dict[str, Any]], source: str | Path
-) -> list[dict[str, Any]]:
-    """Return the masks of annotations as RLE.
+) -> list[Any]:
+    """Return the masks of annotations, as the libraries take them.
 
     Args:
         annotations: of a COCO JSON.
         images: its images, with width and height.
         source: named in messages.
+
+    Returns:
+        G masks: polygons stay as they are where they are COCO's, all else is RLE.
 
     Raises:
         ValueError: an annotation has no segmentation, or one that does not fit its image; names
@@ -48,7 +51,11 @@ def truth_masks(
         try:
             if None in size:
                 raise ValueError("its image has no width and height in the file")
-            found.append(as_rle(annotation["segmentation"], *size))  # type: ignore[arg-type]
+            mask = annotation["segmentation"]
+            # polygons are filled by the library that compares them, on all cores
+            if not (isinstance(mask, list) and are_plain_polygons(mask)):
+                mask = as_rle(mask, *size)  # type: ignore[arg-type]
+            found.append(mask)
         except ValueError as error:
             raise ValueError(
                 f"{source}: annotation {annotation.get('id')} of image "

@@ -66,7 +66,7 @@ class DetectionTable:
         """Raise a ValueError that names the image where a mask has another size than its image."""
         for row, mask in zip(self.rows, self.masks or (), strict=True):
             size = truth.image_size(int(row[0]))
-            if None not in size and list(mask["size"]) != [int(side) for side in size]:
+            if None not in size and list(mask["size"]) != size:
                 raise ValueError(
                     f"image_id {truth.image_ids[int(row[0])]}: a predicted mask is "
                     f"{mask['size'][0]} x {mask['size'][1]} (height x width), {truth.source} says "

@@ -15,6 +15,7 @@ import torch
 from lucidet.data import DatasetCatalog, MetadataCatalog
 from lucidet.data.segmentation import as_rle, bitmask_to_rle, rle_to_bitmask
 from lucidet.evaluation import COCOEvaluator, instances_to_coco_json
+from lucidet.evaluation.coco_ap import CocoTruth, Curves
 from lucidet.evaluation.coco_evaluation import _evaluate_predictions_on_coco
 from lucidet.structures import Boxes, Instances
 from tests.evaluation.oracle import register
@@ -148,6 +149,18 @@ def test_keypoints_score_as_with_pycocotools(datasets_dir, tmp_path, clean, sigm
     np.testing.assert_array_equal(in_percent(judge.stats)[:5], [numbers[n] for n in names])
     slow = evaluated(batches, tasks=("keypoints",), kpt_oks_sigmas=sigmas, use_fast_impl=False)
     np.testing.assert_array_equal([*slow["keypoints"].values()], [*numbers.values()])
+
+
+def test_overlaps_of_masks(tmp_path, clean):
+    truth = CocoTruth(tiny(segmentation=SQUARE))
+    mask = np.zeros((6, 8), dtype=bool)
+    mask[:4, :2] = True
+    rows = np.array([[0, 0, 0, 4, 4, 0.9, 0]])
+    curves = truth.curves(rows, iou_type="segm", shapes=[bitmask_to_rle(mask)])
+    assert curves.ious[1, 1].tolist() == [[0.5]]
+    assert curves.params.iouType == "segm"
+    with pytest.raises(AttributeError, match="of keypoints only pycocotools"):
+        _ = Curves(curves.precision, curves.recall, (20,), truth=truth, iou_type="keypoints").ious
 
 
 def test_records_of_an_image():

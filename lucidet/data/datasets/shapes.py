@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from lucidet.structures.outlines import mask_to_polygons
+
 __all__ = ["CLASS_NAMES", "draw_image", "write_shapes"]
 
 logger = logging.getLogger(__name__)
@@ -25,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 CLASS_NAMES = ("circle", "square", "triangle", "star", "ring", "cross")
 SPLITS = ("train", "val")
-VERSION = 1  # of the pictures; a folder with another one is written anew
+VERSION = 2  # of what is written; a folder with another one is written again
 
 MAX_OBJECTS = 6
 EMPTY_SHARE = 0.02  # of the images have no object
@@ -152,7 +154,8 @@ def draw_image(
 
     Returns:
         (H, W, 3) uint8 RGB, and for each object ``bbox`` (XYWH pixels, the tight extent of what is
-        visible), ``area`` (visible pixels), ``category_id`` (from 1), ``iscrowd`` 0.
+        visible), ``segmentation`` (polygons of exactly the visible pixels), ``area`` (their
+        number), ``category_id`` (from 1), ``iscrowd`` 0.
     """
     canvas = _background(rng, size)
     owner = np.full(size, -1, dtype=np.int16)  # index of the object seen at each pixel
@@ -186,6 +189,7 @@ def _annotation(visible: np.ndarray, kind: int) -> dict[str, Any]:
         "category_id": kind + 1,
         "bbox": [x, y, int(xs.max()) + 1 - x, int(ys.max()) + 1 - y],
         "area": len(xs),
+        "segmentation": mask_to_polygons(visible),
         "iscrowd": 0,
     }
 

@@ -6,6 +6,7 @@ from PIL import Image
 
 from lucidet.data import DatasetCatalog, MetadataCatalog
 from lucidet.data.datasets.shapes import CLASS_NAMES, draw_image, write_shapes
+from lucidet.structures import polygons_to_bitmask
 
 
 def contents(root):
@@ -72,6 +73,9 @@ def test_objects_are_inside_and_of_all_kinds():
             assert 0 <= x < x + w <= 128
             assert 0 <= y < y + h <= 96
             assert 0 < obj["area"] <= w * h
+            mask = polygons_to_bitmask(obj["segmentation"], 96, 128)
+            assert mask.sum() == obj["area"]
+            assert mask[y : y + h, x : x + w].sum() == obj["area"]
             kinds.add(obj["category_id"])
             sizes.append(max(w, h))
     assert kinds == set(range(1, len(CLASS_NAMES) + 1))
