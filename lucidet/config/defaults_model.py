@@ -240,6 +240,11 @@ def add_masks_and_keypoints(_C: CN) -> None:
     _C.MODEL.ROI_MASK_HEAD.NORM = ""
     # One mask for all classes instead of one for each
     _C.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK = False
+    # Train on how much of each location the mask covers, 0..1 (torchvision), instead of on whether
+    # it covers half of it
+    _C.MODEL.ROI_MASK_HEAD.SOFT_TARGETS = False
+    # Paste masks into boxes rounded to whole pixels (torchvision)
+    _C.MODEL.ROI_MASK_HEAD.PASTE_WHOLE_PIXELS = False
 
     _C.MODEL.ROI_KEYPOINT_HEAD = CN()
     # Name in ROI_KEYPOINT_HEAD_REGISTRY

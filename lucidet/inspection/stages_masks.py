@@ -19,7 +19,7 @@ MASKS_AND_KEYPOINTS: dict[str, Stage] = {
             "image": _IMAGE,
             "boxes": Field(_BOXES, "o 4", "float"),
             "classes": Field("0..K-1", "o", "int"),
-            "targets": Field("the location belongs to the object", "o s s", "bool"),
+            "targets": Field("the location belongs to the object", "o s s"),
             "logits": Field("of the proposal's class, before the sigmoid", "o s s", "float"),
         },
         "mask_targets",

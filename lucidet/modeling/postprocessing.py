@@ -22,6 +22,7 @@ def detector_postprocess(
     output_width: int,
     mask_threshold: float = 0.5,
     keep_empty: bool = False,
+    whole_pixels: bool = False,
 ) -> Instances:
     """Return the detections in the frame of another size of the same image.
 
@@ -36,6 +37,7 @@ def detector_postprocess(
         output_width: pixels.
         mask_threshold: a pixel belongs to a mask from this probability on.
         keep_empty: keep boxes without area.
+        whole_pixels: see :func:`lucidet.layers.paste_masks_in_image`.
 
     Returns:
         New Instances of size (output_height, output_width); `pred_masks` is (D, output_height,
@@ -65,7 +67,9 @@ def detector_postprocess(
         masks = getattr(masks, "tensor", masks)
         masks = masks[:, 0] if masks.dim() == 4 else masks  # (D, S, S)
         paste = retry_if_cuda_oom(paste_masks_in_image)
-        output.pred_masks = paste(masks, final, (height, width), threshold=mask_threshold)
+        output.pred_masks = paste(
+            masks, final, (height, width), threshold=mask_threshold, whole_pixels=whole_pixels
+        )
     if output.has("pred_keypoints"):
         scale = output.pred_keypoints.new_tensor([width / old_width, height / old_height, 1.0])
         output.pred_keypoints = output.pred_keypoints * scale

@@ -41,6 +41,11 @@ FPN = [
     *("MODEL.ROI_BOX_HEAD.NAME", "FastRCNNConvFCHead", "MODEL.ROI_BOX_HEAD.NUM_FC", 2),
     *("MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 3),
 ]
+MASKS_AND_KEYPOINTS = [
+    *("MODEL.MASK_ON", True, "MODEL.ROI_MASK_HEAD.NUM_CONV", 2),
+    *("MODEL.ROI_MASK_HEAD.CONV_DIM", 8, "MODEL.KEYPOINT_ON", True),
+    *("MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS", (8, 8, 8)),
+]
 DENSE = [
     *("MODEL.BACKBONE.NAME", "build_retinanet_resnet_fpn_backbone"),
     *("MODEL.RESNETS.OUT_FEATURES", ["res3", "res4", "res5"]),
@@ -81,6 +86,8 @@ def background_first(name: str, value: Tensor) -> Tensor:
     """Put background in front of the classes in a two-stage predictor's tensor."""
     if ".cls_score." in name:
         return torch.cat([value[-1:], value[:-1]])
+    if "mask_head.predictor" in name:
+        return torch.cat([torch.full_like(value[:1], 9.0), value])
     return torch.cat([torch.full_like(value[:4], 9.0), value])
 
 
@@ -107,7 +114,7 @@ def caffe2(state: dict[str, Tensor]) -> dict[str, Tensor]:
             blob = "fpn_" + (inner if match[1] == "lateral" else f"{stage}_{blocks[stage]}_sum")
         else:
             blob = _head_blob(module, "fpn_lateral2.weight" in " ".join(state))
-        if "box_predictor" in name:
+        if "box_predictor" in name or "mask_head.predictor" in name:
             value = background_first(name, value)
         if blob in ("rpn_cls_logits", "rpn_bbox_pred"):
             anchors = len(state["proposal_generator.rpn_head.objectness_logits.weight"])
@@ -126,6 +133,9 @@ def _head_blob(module: str, pyramid: bool) -> str:
         "roi_heads.box_head.fc2": "fc7",
         "roi_heads.box_predictor.cls_score": "cls_score",
         "roi_heads.box_predictor.bbox_pred": "bbox_pred",
+        "roi_heads.mask_head.deconv": "conv5_mask",
+        "roi_heads.mask_head.predictor": "mask_fcn_logits",
+        "roi_heads.keypoint_head.score_lowres": "kps_score_lowres",
         "backbone.top_block.p6": "fpn_6",
         "backbone.top_block.p7": "fpn_7",
         "head.cls_score": "retnet_cls_pred_fpn3",
@@ -133,6 +143,10 @@ def _head_blob(module: str, pyramid: bool) -> str:
     }
     if match := re.fullmatch(r"head\.(cls|bbox)_subnet\.(\d)", module):
         return f"retnet_{match[1]}_conv_n{int(match[2]) // 2}_fpn3"
+    if match := re.fullmatch(r"roi_heads\.mask_head\.mask_fcn(\d)", module):
+        return f"_[mask]_fcn{match[1]}"
+    if match := re.fullmatch(r"roi_heads\.keypoint_head\.(conv_fcn\d)", module):
+        return match[1]
     return names[module]
 
 
@@ -156,6 +170,9 @@ def maskrcnn_benchmark(state: dict[str, Tensor]) -> dict[str, Tensor]:
         "roi_heads.box_head.fc1": "roi_heads.box.feature_extractor.fc6",
         "roi_heads.box_head.fc2": "roi_heads.box.feature_extractor.fc7",
         "roi_heads.box_predictor": "roi_heads.box.predictor",
+        "roi_heads.mask_head.deconv": "roi_heads.mask.predictor.conv5_mask",
+        "roi_heads.mask_head.predictor": "roi_heads.mask.predictor.mask_fcn_logits",
+        "roi_heads.keypoint_head.score_lowres": "roi_heads.keypoint.predictor.kps_score_lowres",
         "roi_heads.res5": "roi_heads.box.feature_extractor.head.layer4",
         "head.cls_subnet": "rpn.head.cls_tower",
         "head.bbox_subnet": "rpn.head.bbox_tower",
@@ -178,6 +195,8 @@ def maskrcnn_benchmark(state: dict[str, Tensor]) -> dict[str, Tensor]:
         elif match := re.fullmatch(r"backbone\.fpn_(lateral|output)(\d)\.(.*)", name):
             kind = "inner" if match[1] == "lateral" else "layer"
             new = f"backbone.fpn.fpn_{kind}{int(match[2]) - 1}.{match[3]}"
+        elif match := re.fullmatch(r"roi_heads\.(mask|keypoint)_head\.(\w+_fcn\d\..*)", name):
+            new = f"roi_heads.{match[1]}.feature_extractor.{match[2]}"
         else:
             for ours, theirs in heads.items():
                 if name.startswith(f"{ours}."):
@@ -185,7 +204,7 @@ def maskrcnn_benchmark(state: dict[str, Tensor]) -> dict[str, Tensor]:
                     if ours.endswith("res5"):
                         rest = resnet("res5" + rest).removeprefix("layer4")
                     new = theirs + rest
-        if "box_predictor" in name:
+        if "box_predictor" in name or "mask_head.predictor" in name:
             value = background_first(name, value)
         if re.search(r"objectness_logits|anchor_deltas|^head\.(cls_score|bbox_pred)", name):
             deltas = [

@@ -86,7 +86,7 @@ def test_converted_torchvision_gets_the_shipped_config(name: str) -> None:
         assert torch.equal(value, expected[key]), key
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if "keypoint" not in name])
 def test_shipped_class_map_leads_from_labels_to_cocos_classes(name: str) -> None:
     cfg = get_cfg()
     cfg.merge_from_file(str(CONFIGS / "torchvision" / f"{name}.yaml"))

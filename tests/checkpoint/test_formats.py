@@ -19,6 +19,7 @@ from lucidet.checkpoint.reading import load_weights_file
 from tests.checkpoint.foreign import (
     ATSS,
     FPN,
+    MASKS_AND_KEYPOINTS,
     RETINANET,
     build,
     caffe2,
@@ -84,14 +85,23 @@ def test_detectron2_pth(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
 
 
 C4 = ["MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 4]
+MASKS_C4 = [*C4, "MODEL.MASK_ON", True, "MODEL.ROI_MASK_HEAD.CONV_DIM", 8]
+TWO_STAGE = {
+    "fpn": FPN,
+    "c4": C4,
+    "masks": [*FPN, *MASKS_AND_KEYPOINTS],
+    "masks c4": MASKS_C4,
+}
 
 
-@pytest.mark.parametrize("kind", ["fpn", "c4", "retinanet"])
+@pytest.mark.parametrize("kind", [*TWO_STAGE, "retinanet"])
 def test_caffe2_detectors(tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str) -> None:
-    overrides = {"fpn": FPN, "c4": C4, "retinanet": RETINANET}[kind]
+    overrides = {**TWO_STAGE, "retinanet": RETINANET}[kind]
     source = build(*overrides)
     blobs = caffe2(source.state_dict())
     blobs |= {"conv1_w_momentum": torch.zeros(1), "lr": torch.zeros(1)}
+    if kind == "masks":  # fixed weights that enlarge the heat maps
+        blobs |= {"kps_score_w": torch.zeros(17, 17, 4, 4), "kps_score_b": torch.zeros(17)}
     path = tmp_path / "model_final.pkl"
     path.write_bytes(pickle.dumps({"blobs": {k: v.numpy() for k, v in blobs.items()}}, 2))
     model = build_from(*overrides)
@@ -143,18 +153,22 @@ def test_c4_takes_res5_from_a_backbone() -> None:
     assert report.backbone_only
 
 
-@pytest.mark.parametrize("kind", ["atss", "atss-dcn", "retinanet", "fpn", "c4"])
+@pytest.mark.parametrize("kind", ["atss", "atss-dcn", "retinanet", *TWO_STAGE])
 def test_maskrcnn_benchmark(tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str) -> None:
     overrides = {
         "atss": ATSS,
         "atss-dcn": [*ATSS, *DCN],
         "retinanet": RETINANET,
-        "fpn": FPN,
-        "c4": C4,
+        **TWO_STAGE,
     }[kind]
     source = build(*overrides)
     data = {"model": maskrcnn_benchmark(source.state_dict()), "iteration": 9}
     data["model"]["module.rpn.anchor_generator.cell_anchors.0"] = torch.zeros(1, 4)
+    if kind == "masks c4":  # the mask's feature extractor is the box's: its tensors come twice
+        box, mask = "module.roi_heads.box.feature_extractor.", "module.roi_heads.mask."
+        again = {n: v for n, v in data["model"].items() if n.startswith(box)}
+        for name, value in again.items():
+            data["model"][f"{mask}feature_extractor.{name.removeprefix(box)}"] = value
     torch.save(data, tmp_path / "model.pth")
     model = build_from(*overrides)
     text = load(model, tmp_path / "model.pth", caplog)

@@ -16,6 +16,7 @@ from torch import Tensor
 from lucidet.checkpoint.formats.renamed import (
     Renamed,
     background_last,
+    masks_without_background,
     reorder_anchors,
     without_background,
 )
@@ -51,6 +52,11 @@ _MODULES = [
     (r"head_conv(\d)", r"roi_heads.box_head.conv\1"),
     (r"cls_score", "roi_heads.box_predictor.cls_score"),
     (r"bbox_pred", "roi_heads.box_predictor.bbox_pred"),
+    (r"_?\[?mask\]?_fcn(\d)", r"roi_heads.mask_head.mask_fcn\1"),
+    (r"conv5_mask", "roi_heads.mask_head.deconv"),
+    (r"mask_fcn_logits", "roi_heads.mask_head.predictor"),
+    (r"conv_fcn(\d)", r"roi_heads.keypoint_head.conv_fcn\1"),
+    (r"kps_score_lowres", "roi_heads.keypoint_head.score_lowres"),
     (r"retnet_cls_pred_fpn\d", "head.cls_score"),
     (r"retnet_bbox_pred_fpn\d", "head.bbox_pred"),
 ]
@@ -61,9 +67,8 @@ _UNUSED = {
     re.compile(r".*_momentum"): "state of the optimiser",
     re.compile(r"lr|weight_order|model_iter|.*_iter"): "state of training",
     re.compile(r"(?:fc1000|pred|last_out_L1000)_[wb]"): "classifier of images",
-    re.compile(r"(?:conv_fcn|mask_fcn|\[mask\]_fcn|_\[mask\]|conv5_mask|kps_score|_mask_fcn).*"): (
-        "masks and keypoints"
-    ),
+    # fixed bilinear weights: the head interpolates
+    re.compile(r"kps_score_[wb]"): "enlargement of heat maps, which has no weights here",
 }
 
 
@@ -117,6 +122,8 @@ def rename(weights: Mapping[str, Tensor]) -> Renamed:
             renamed.weights[name] = value
         elif name.startswith("cls_score_"):
             renamed.weights[new] = background_last(value)
+        elif name.startswith("mask_fcn_logits_"):
+            renamed.weights[new] = masks_without_background(value)
         elif name.startswith("bbox_pred_"):
             renamed.weights[new] = without_background(value)
         elif name.startswith("rpn_") and num_anchors:

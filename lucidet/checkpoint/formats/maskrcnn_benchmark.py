@@ -15,6 +15,7 @@ from torch import Tensor
 from lucidet.checkpoint.formats.renamed import (
     Renamed,
     background_last,
+    masks_without_background,
     reorder_anchors,
     without_background,
 )
@@ -32,7 +33,14 @@ _TWO_STAGE = {
     "roi_heads.box.feature_extractor.fc7": "roi_heads.box_head.fc2",
     "roi_heads.box.predictor.cls_score": "roi_heads.box_predictor.cls_score",
     "roi_heads.box.predictor.bbox_pred": "roi_heads.box_predictor.bbox_pred",
+    "roi_heads.mask.predictor.conv5_mask": "roi_heads.mask_head.deconv",
+    "roi_heads.mask.predictor.mask_fcn_logits": "roi_heads.mask_head.predictor",
+    "roi_heads.keypoint.predictor.kps_score_lowres": "roi_heads.keypoint_head.score_lowres",
 }
+#: convolutions of these heads; with a norm the convolution is 0 and the norm 1
+_HEAD_CONV = re.compile(
+    r"roi_heads\.(mask|keypoint)\.feature_extractor\.((?:mask|conv)_fcn\d+)\.(.+)"
+)
 _DENSE = {
     "rpn.head.cls_tower": "head.cls_subnet",
     "rpn.head.bbox_tower": "head.bbox_subnet",
@@ -58,8 +66,8 @@ def rename(weights: Mapping[str, Tensor]) -> Renamed:
     for name, value in weights.items():
         if name.startswith(("rpn.anchor_generator.", "anchor_generator.")):
             renamed.unused[name] = "anchors, which the config gives"
-        elif name.startswith(("roi_heads.mask.", "roi_heads.keypoint.")):
-            renamed.unused[name] = "masks and keypoints"
+        elif name.startswith("roi_heads.mask.feature_extractor.head."):
+            renamed.unused[name] = "the box head's res5 once more, which masks share"
         elif match := _SCALE.fullmatch(name):
             scales[int(match[1])] = value.reshape(())
         else:
@@ -89,6 +97,11 @@ def _name(name: str, heads: Mapping[str, str]) -> str | None:
     if name.startswith(head):
         resnet = resnet_name(name.removeprefix(head))
         return resnet and f"roi_heads.{resnet}"
+    if match := _HEAD_CONV.fullmatch(name):
+        kind, conv, rest = match.groups()
+        part = _NUMBERED.fullmatch(rest)
+        tensor = rest if part is None else f"{'norm.' if part[1] == '1' else ''}{part[2]}"
+        return f"roi_heads.{kind}_head.{conv}.{tensor}"
     for old, new in heads.items():
         if name.startswith(f"{old}."):
             return new + name.removeprefix(old)
@@ -101,6 +114,8 @@ def _ordered(name: str, value: Tensor, num_anchors: int) -> Tensor:
     if name.startswith(f"{_BACKGROUND_FIRST}bbox_pred."):
         # one box for all classes comes as two, background's and the objects'
         return without_background(value)
+    if name.startswith("roi_heads.mask.predictor.mask_fcn_logits."):
+        return masks_without_background(value)
     if name.startswith(("rpn.head.cls_logits.", "rpn.head.bbox_pred.")) and num_anchors:
         return reorder_anchors(value, num_anchors, NUM_RATIOS)
     return value

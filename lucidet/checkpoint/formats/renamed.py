@@ -40,6 +40,14 @@ def background_last(scores: Tensor) -> Tensor:
     return torch.cat([scores[1:], scores[:1]])
 
 
+def masks_without_background(masks: Tensor) -> Tensor:
+    """Return the rows (K, ...) of a mask predictor (K + 1, ...) without background's, the first.
+
+    One mask for all classes, which some models have beside background's, stays alone, too.
+    """
+    return masks[1:] if len(masks) > 1 else masks
+
+
 def without_background(deltas: Tensor) -> Tensor:
     """Return the rows (K * 4, ...) of box deltas ((K + 1) * 4, ...) without background's four."""
     return deltas[4:]

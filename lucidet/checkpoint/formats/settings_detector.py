@@ -142,6 +142,38 @@ def _two_stage(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         settings["MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG"] = (
             len(boxes) == 4 < 4 * (len(scores) - 1)
         )
+    return settings | _masks_and_keypoints(weights)
+
+
+def _masks_and_keypoints(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the keys of the heads for masks and keypoints, where there are any."""
+    settings: dict[str, Any] = {}
+    masks = weights.get("roi_heads.mask_head.predictor.weight")
+    if masks is not None:
+        classes = (
+            len(weights["roi_heads.box_predictor.cls_score.weight"]) - 1
+            if ("roi_heads.box_predictor.cls_score.weight" in weights)
+            else None
+        )
+        convs = [
+            n for n in weights if re.fullmatch(r"roi_heads\.mask_head\.mask_fcn\d+\.weight", n)
+        ]
+        settings["MODEL.MASK_ON"] = True
+        settings["MODEL.ROI_MASK_HEAD.NUM_CONV"] = len(convs)
+        settings["MODEL.ROI_MASK_HEAD.CONV_DIM"] = masks.shape[1]
+        settings["MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK"] = len(masks) == 1 and classes != 1
+        if "roi_heads.mask_head.mask_fcn1.norm.weight" in weights:
+            norm = _norm(weights, "roi_heads.mask_head.mask_fcn1.norm")
+            settings["MODEL.ROI_MASK_HEAD.NORM"] = norm
+    keypoints = weights.get("roi_heads.keypoint_head.score_lowres.weight")
+    if keypoints is not None:
+        pattern = re.compile(r"roi_heads\.keypoint_head\.conv_fcn(\d+)\.weight")
+        convs = sorted(
+            filter(pattern.fullmatch, weights), key=lambda n: int(pattern.fullmatch(n)[1])
+        )
+        settings["MODEL.KEYPOINT_ON"] = True
+        settings["MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS"] = tuple(len(weights[n]) for n in convs)
+        settings["MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS"] = keypoints.shape[1]
     return settings
 
 

@@ -23,6 +23,7 @@ _RETINANET_SIZES = [
 _SIZES = [32, 64, 128, 256, 512]
 #: torchvision's labels are COCO's ids, 1 to 90, ten of them without a category; 0 is background
 _COCO_LABELS = range(91)
+_COCO_KEYPOINTS = 17
 #: blocks of layer1 ... layer4 -> depth, for ResNets of bottlenecks and of basic blocks
 _DEPTHS: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 _BASIC_DEPTHS: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}
@@ -133,33 +134,79 @@ def _faster_rcnn(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     classes = len(weights["roi_heads.box_predictor.cls_score.weight"]) - 1
     rpn_convs = {n.split(".")[3] for n in weights if n.startswith("rpn.head.conv.")}
     box_convs = {n.split(".")[2] for n in weights if _is_box_conv(n)}
-    return _trained_for_coco(classes, first=1) | {
-        "MODEL.META_ARCHITECTURE": "GeneralizedRCNN",
-        "MODEL.ANCHOR_GENERATOR.SIZES": [_SIZES] if several_sizes else [[s] for s in _SIZES],
-        "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": 0.001,
-        "MODEL.RPN.IN_FEATURES": levels,
-        "MODEL.RPN.CONV_DIMS": [-1] * sum(number.isdigit() for number in rpn_convs) or [-1],
-        "MODEL.RPN.PRE_NMS_TOPK_TRAIN": 2000,
-        "MODEL.RPN.PRE_NMS_TOPK_TEST": 1000,
-        "MODEL.RPN.POST_NMS_TOPK_TRAIN": 2000,
-        "MODEL.RPN.POST_NMS_TOPK_TEST": 1000,
-        "MODEL.RPN.SCORE_THRESH": 0.05 if len(inner) == 2 else 0.0,
-        "MODEL.RPN.SMOOTH_L1_BETA": 1 / 9,
-        "MODEL.RPN.NORMALIZE_BY_SAMPLED": True,
-        "MODEL.RPN.RANK_PROBABILITIES": True,
-        "MODEL.ROI_HEADS.NAME": "StandardROIHeads",
-        "MODEL.ROI_HEADS.IN_FEATURES": pooled,
-        "MODEL.ROI_HEADS.NUM_CLASSES": classes,
-        "MODEL.ROI_HEADS.MIN_BOX_SIZE_TEST": 0.01,
-        "MODEL.ROI_BOX_HEAD.NAME": "FastRCNNConvFCHead",
-        "MODEL.ROI_BOX_HEAD.NUM_CONV": len(box_convs),
-        "MODEL.ROI_BOX_HEAD.NUM_FC": 1 if box_convs else 2,
-        "MODEL.ROI_BOX_HEAD.NORM": "BN" if box_convs else "",
-        "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIAlign",
-        "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 7,
-        "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": 2,
-        "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA": 1 / 9,
+    further = _masks(weights) | _keypoints(weights)
+    return (
+        _trained_for_coco(classes, first=1)
+        | further
+        | {
+            "MODEL.META_ARCHITECTURE": "GeneralizedRCNN",
+            "MODEL.ANCHOR_GENERATOR.SIZES": [_SIZES] if several_sizes else [[s] for s in _SIZES],
+            "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": 0.001,
+            "MODEL.RPN.IN_FEATURES": levels,
+            "MODEL.RPN.CONV_DIMS": [-1] * sum(number.isdigit() for number in rpn_convs) or [-1],
+            "MODEL.RPN.PRE_NMS_TOPK_TRAIN": 2000,
+            "MODEL.RPN.PRE_NMS_TOPK_TEST": 1000,
+            "MODEL.RPN.POST_NMS_TOPK_TRAIN": 2000,
+            "MODEL.RPN.POST_NMS_TOPK_TEST": 1000,
+            "MODEL.RPN.SCORE_THRESH": 0.05 if len(inner) == 2 else 0.0,
+            "MODEL.RPN.SMOOTH_L1_BETA": 1 / 9,
+            "MODEL.RPN.NORMALIZE_BY_SAMPLED": True,
+            "MODEL.RPN.RANK_PROBABILITIES": True,
+            "MODEL.ROI_HEADS.NAME": "StandardROIHeads",
+            "MODEL.ROI_HEADS.IN_FEATURES": pooled,
+            "MODEL.ROI_HEADS.NUM_CLASSES": classes,
+            "MODEL.ROI_HEADS.MIN_BOX_SIZE_TEST": 0.01,
+            "MODEL.ROI_BOX_HEAD.NAME": "FastRCNNConvFCHead",
+            "MODEL.ROI_BOX_HEAD.NUM_CONV": len(box_convs),
+            "MODEL.ROI_BOX_HEAD.NUM_FC": 1 if box_convs else 2,
+            "MODEL.ROI_BOX_HEAD.NORM": "BN" if box_convs else "",
+            "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIAlign",
+            "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 7,
+            "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": 2,
+            "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA": 1 / 9,
+        }
+    )
+
+
+def _masks(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the keys of a mask head, where there is one."""
+    if "roi_heads.mask_predictor.mask_fcn_logits.weight" not in weights:
+        return {}
+    head = "roi_heads.mask_head."
+    convs = [n for n in weights if n.startswith(head) and weights[n].dim() == 4]
+    return {
+        "MODEL.MASK_ON": True,
+        "MODEL.ROI_MASK_HEAD.NUM_CONV": len(convs),
+        "MODEL.ROI_MASK_HEAD.NORM": "BN" if f"{head}0.1.weight" in weights else "",
+        "MODEL.ROI_MASK_HEAD.POOLER_TYPE": "ROIAlign",
+        "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": 14,
+        "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO": 2,
+        "MODEL.ROI_MASK_HEAD.SOFT_TARGETS": True,
+        "MODEL.ROI_MASK_HEAD.PASTE_WHOLE_PIXELS": True,
     }
+
+
+def _keypoints(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the keys of a keypoint head, where there is one."""
+    last = weights.get("roi_heads.keypoint_predictor.kps_score_lowres.weight")
+    if last is None:
+        return {}
+    head = "roi_heads.keypoint_head."
+    convs = sorted(
+        (n for n in weights if n.startswith(head) and weights[n].dim() == 4),
+        key=lambda name: int(name.split(".")[2]),
+    )
+    settings: dict[str, Any] = {
+        "MODEL.KEYPOINT_ON": True,
+        "MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS": tuple(len(weights[name]) for name in convs),
+        "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS": last.shape[1],
+        "MODEL.ROI_KEYPOINT_HEAD.POOLER_TYPE": "ROIAlign",
+        "MODEL.ROI_KEYPOINT_HEAD.POOLER_RESOLUTION": 14,
+        "MODEL.ROI_KEYPOINT_HEAD.POOLER_SAMPLING_RATIO": 2,
+    }
+    if last.shape[1] == _COCO_KEYPOINTS:
+        settings["DATASETS.TEST"] = ("keypoints_coco_2017_val",)
+    return settings
 
 
 def _is_box_conv(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Names of torchvision's detectors: FasterRCNN, RetinaNet and FCOS.
+"""Names of torchvision's detectors: FasterRCNN, MaskRCNN, KeypointRCNN, RetinaNet and FCOS.
 
 Beside the names two orders differ: background is class 0 in a Faster R-CNN, and within a cell the
 anchors come ratio by ratio instead of size by size. RetinaNet and FCOS have a sigmoid for label 0
@@ -17,6 +17,7 @@ from torch import Tensor
 from lucidet.checkpoint.formats.renamed import (
     Renamed,
     background_last,
+    masks_without_background,
     reorder_anchors,
     without_background,
 )
@@ -33,11 +34,17 @@ _FPN = re.compile(r"backbone\.fpn\.(inner|layer)_blocks\.(\d+)\.(?:([01])\.)?(\w
 _RPN_CONV = re.compile(r"rpn\.head\.conv\.(?:(\d+)\.0\.)?(\w+)")
 _BOX_CONV = re.compile(r"roi_heads\.box_head\.(\d+)\.([01])\.(\w+)")
 _BOX_FC = re.compile(r"roi_heads\.box_head\.(?:fc)?(\d+)\.(\w+)")
+#: one layer or a block; ``mask_fcn1`` in files of torchvision before 0.13
+_MASK_CONV = re.compile(r"roi_heads\.mask_head\.(?:(\d+)\.([01])|mask_fcn(\d))\.(\w+)")
+_KEYPOINT_CONV = re.compile(r"roi_heads\.keypoint_head\.(\d+)\.(\w+)")
 _TOWER = re.compile(r"head\.(classification|regression)_head\.conv\.(\d+)\.(?:([01])\.)?(\w+)")
 _RENAMED = {
     "rpn.head.cls_logits": "proposal_generator.rpn_head.objectness_logits",
     "rpn.head.bbox_pred": "proposal_generator.rpn_head.anchor_deltas",
     "roi_heads.box_predictor": "roi_heads.box_predictor",
+    "roi_heads.mask_predictor.conv5_mask": "roi_heads.mask_head.deconv",
+    "roi_heads.mask_predictor.mask_fcn_logits": "roi_heads.mask_head.predictor",
+    "roi_heads.keypoint_predictor.kps_score_lowres": "roi_heads.keypoint_head.score_lowres",
     "head.classification_head.cls_logits": "head.cls_score",
     "head.regression_head.bbox_reg": "head.bbox_pred",
     "head.regression_head.bbox_ctrness": "head.ctrness",
@@ -59,10 +66,7 @@ def rename(weights: Mapping[str, Tensor]) -> Renamed:
     renamed = Renamed("a torchvision detector", {})
     for name, value in weights.items():
         new = names.of(name)
-        if name.startswith("roi_heads.mask") or name.startswith("roi_heads.keypoint"):
-            renamed.unused[name] = "masks and keypoints"
-        else:
-            renamed.weights[new or name] = names.ordered(name, value)
+        renamed.weights[new or name] = names.ordered(name, value)
     _add_tower_biases(renamed.weights)
     renamed.settings = detector_settings(weights)
     return renamed
@@ -117,6 +121,13 @@ class _Names:
         if match := _BOX_FC.fullmatch(name):
             index, tensor = match.groups()
             return f"roi_heads.box_head.fc{self.box_fcs.index(int(index)) + 1}.{tensor}"
+        if match := _MASK_CONV.fullmatch(name):
+            index, part, number, tensor = match.groups()
+            conv = f"roi_heads.mask_head.mask_fcn{number or int(index) + 1}"
+            return f"{conv}.{'norm.' if part == '1' else ''}{tensor}"
+        if match := _KEYPOINT_CONV.fullmatch(name):  # each followed by a ReLU, which counts too
+            index, tensor = match.groups()
+            return f"roi_heads.keypoint_head.conv_fcn{int(index) // 2 + 1}.{tensor}"
         if match := _TOWER.fullmatch(name):
             kind, index, part, tensor = match.groups()
             tower = "head.cls_subnet" if kind == "classification" else "head.bbox_subnet"
@@ -141,6 +152,8 @@ class _Names:
             return background_last(value)
         if name.startswith("roi_heads.box_predictor.bbox_pred."):
             return without_background(value)
+        if name.startswith("roi_heads.mask_predictor.mask_fcn_logits."):
+            return masks_without_background(value)
         if name.startswith(("rpn.head.cls_logits.", "rpn.head.bbox_pred.")):
             return reorder_anchors(value, self.rpn_anchors, NUM_RATIOS)
         if name.startswith(

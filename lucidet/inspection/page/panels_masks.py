@@ -28,20 +28,20 @@ _COLORS = np.array(
 
 def mask_targets(page: PageData, event: Event) -> list[Block]:
     """The crop of each proposal, its target and the predicted probabilities."""
-    boxes, targets = whole(event["boxes"]), whole(event["targets"])
+    boxes, targets = whole(event["boxes"]), whole(event["targets"]).float()  # may be soft
     probabilities = whole(event["logits"]).sigmoid()
     names = [page.own_class_name(int(k)) for k in whole(event["classes"])]
     if len(boxes) == 0:
         return [text("no foreground proposal")]
-    wrong = ((probabilities > 0.5) != targets).float().mean(dim=(1, 2))
+    wrong = ((probabilities > 0.5) != (targets >= 0.5)).float().mean(dim=(1, 2))
     rows = [
-        [str(i), names[i], f"{float(targets[i].float().mean()):.0%}", f"{float(wrong[i]):.0%}"]
+        [str(i), names[i], f"{float(targets[i].mean()):.0%}", f"{float(wrong[i]):.0%}"]
         for i in range(len(boxes))
     ]
     head = ["proposal", "class", "covered by the mask", "wrong locations"]
     return [
         *_crops(page, event, boxes, names),
-        _tiles(page, list(targets[:SHOWN].float()), "Targets of the same proposals", "targets"),
+        _tiles(page, list(targets[:SHOWN]), "Targets of the same proposals", "targets"),
         _tiles(page, list(probabilities[:SHOWN]), "Predicted probabilities", "masks"),
         table(head, rows[:100], folded=len(rows) > 20),
     ]

@@ -197,6 +197,7 @@ def postprocess(
     batched_inputs: Sequence[Record],
     image_sizes: Sequence[tuple[int, int]],
     keep_empty: bool = False,
+    whole_pixels: bool = False,
 ) -> list[Record]:
     """Scale each image's detections to the size asked for.
 
@@ -205,6 +206,8 @@ def postprocess(
         batched_inputs: per image, with `height` and `width` where another size is asked for.
         image_sizes: (height, width) of each image without padding.
         keep_empty: keep boxes that clipping leaves without area.
+        whole_pixels: masks are pasted as in torchvision; see
+            :func:`lucidet.layers.paste_masks_in_image`.
 
     Returns:
         Per image ``{"instances": Instances}``.
@@ -218,7 +221,7 @@ def postprocess(
         scaled = postprocess_padded(batch, sizes, keep_empty).split()
     else:
         scaled = [
-            detector_postprocess(found, *size, keep_empty=keep_empty)
+            detector_postprocess(found, *size, keep_empty=keep_empty, whole_pixels=whole_pixels)
             for found, size in zip(instances, sizes, strict=True)
         ]
 

@@ -39,6 +39,7 @@ class GeneralizedRCNN(Detector):
         pixel_std: Sequence[float],
         input_format: str | None = None,
         vis_period: int = 0,
+        paste_whole_pixels: bool = False,
     ) -> None:
         """
         Args:
@@ -50,12 +51,14 @@ class GeneralizedRCNN(Detector):
             pixel_std: likewise.
             input_format: "BGR" or "RGB", for whoever draws the images.
             vis_period: iterations between two drawings of a training loop; 0: none.
+            paste_whole_pixels: masks are pasted as in torchvision.
         """
         super().__init__(backbone, pixel_mean, pixel_std)
         self.proposal_generator = proposal_generator
         self.roi_heads = roi_heads
         self.input_format = input_format
         self.vis_period = vis_period
+        self.paste_whole_pixels = paste_whole_pixels
 
     @property
     def _num_classes(self) -> int | None:
@@ -73,6 +76,7 @@ class GeneralizedRCNN(Detector):
             "vis_period": cfg.VIS_PERIOD,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
+            "paste_whole_pixels": cfg.MODEL.ROI_MASK_HEAD.PASTE_WHOLE_PIXELS,
         }
 
     def forward(self, batched_inputs: list[Record]) -> dict[str, Tensor] | list[Record]:
@@ -88,7 +92,8 @@ class GeneralizedRCNN(Detector):
 
         Returns:
             At training a dict of scalar losses. At test one dict an image, whose `instances`
-            have `pred_boxes`, `scores`, `pred_classes`, highest score first.
+            have `pred_boxes`, `scores`, `pred_classes`, highest score first, and where there are
+            such heads `pred_masks` and `pred_keypoints`.
         """
         if not self.training:
             return self.inference(batched_inputs)  # type: ignore[return-value]
@@ -128,6 +133,8 @@ class GeneralizedRCNN(Detector):
         if not do_postprocess:
             return results
         results = self._in_classes_of_data(results)
+        if self.paste_whole_pixels:
+            return postprocess(results, batched_inputs, images.image_sizes, whole_pixels=True)
         return self._postprocess(results, batched_inputs, images.image_sizes)
 
     def _propose(

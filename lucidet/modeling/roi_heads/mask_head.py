@@ -65,16 +65,19 @@ def mask_rcnn_loss(
 
 
 def _logits_and_targets(
-    pred_mask_logits: Tensor, instances: Sequence[Instances]
+    pred_mask_logits: Tensor, instances: Sequence[Instances], soft: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Return the logits of each proposal's class (F, S, S), float32, and their targets, bool."""
+    """Return the logits of each proposal's class (F, S, S), float32, and their targets.
+
+    The targets are bool, or float32 in 0..1 if `soft`.
+    """
     there = [own for own in instances if len(own) > 0]
     if not there:
         logits = pred_mask_logits[:, 0].float()  # (0, S, S), which has a gradient
         return logits, torch.zeros_like(logits, dtype=torch.bool)
     classes = torch.cat([own.gt_classes for own in there])
     logits = _of_class(pred_mask_logits, classes).float()
-    targets = _targets(there, pred_mask_logits.shape[2]).to(logits.device)
+    targets = _targets(there, pred_mask_logits.shape[2], soft).to(logits.device)
 
     def of_image(image: int) -> dict[str, Any] | None:
         own = instances[image]
@@ -98,8 +101,8 @@ def _of_class(masks: Tensor, classes: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _targets(instances: Sequence[Instances], side: int) -> Tensor:
-    """Return what of each ground-truth mask lies inside its proposal: (F, S, S) bool."""
+def _targets(instances: Sequence[Instances], side: int, soft: bool) -> Tensor:
+    """Return what of each ground-truth mask lies inside its proposal: (F, S, S)."""
     for own in instances:
         if not own.has("gt_masks"):
             raise ValueError(
@@ -110,17 +113,27 @@ def _targets(instances: Sequence[Instances], side: int) -> Tensor:
     boxes = gather_rows(instances, "proposal_boxes")  # (F, 4)
     found = [source_and_rows(own, "gt_masks") for own in instances]
     kinds = {type(source) for source, _ in found}
-    if kinds == {PolygonMasks}:  # filled on the CPU, in one piece
+    if kinds == {PolygonMasks} and not soft:  # filled on the CPU, in one piece
         chosen = PolygonMasks.cat([own.gt_masks for own in instances])
         return chosen.crop_and_resize(boxes, side)
-    if kinds == {BitMasks}:
-        rows = [torch.arange(len(source)) if late is None else late for source, late in found]
-        return crop_and_resize_masks([source.tensor for source, _ in found], rows, boxes, side)
+    if kinds == {BitMasks} or (soft and kinds == {PolygonMasks}):
+        sizes = [own.image_size for own in instances]
+        bits = [_bits(source, *size) for (source, _), size in zip(found, sizes, strict=True)]
+        rows = [torch.arange(len(own)) if late is None else late for own, late in found]
+        on_device = [own.to(boxes.device, non_blocking=True) for own in bits]
+        return crop_and_resize_masks(on_device, rows, boxes, side, soft)
     parts = [
         own.gt_masks.crop_and_resize(own.proposal_boxes.tensor, side).to(boxes.device)
         for own in instances
     ]
     return torch.cat(parts)
+
+
+def _bits(masks: PolygonMasks | BitMasks, height: int, width: int) -> Tensor:
+    """Return masks as (M, height, width) bool."""
+    if isinstance(masks, BitMasks):
+        return masks.tensor
+    return BitMasks.from_polygon_masks(masks, height, width).tensor
 
 
 @torch.no_grad()
@@ -178,13 +191,18 @@ class BaseMaskRCNNHead(nn.Module):
     """
 
     @configurable
-    def __init__(self, *, loss_weight: float = 1.0, vis_period: int = 0) -> None:
+    def __init__(
+        self, *, loss_weight: float = 1.0, vis_period: int = 0, soft_targets: bool = False
+    ) -> None:
         """
         Args:
             loss_weight: factor of the loss.
             vis_period: not used: `lucidet inspect` shows the targets.
+            soft_targets: train on how much of each location the mask covers (torchvision), not on
+                whether it covers half of it.
         """
         super().__init__()
+        self.soft_targets = soft_targets
         self.loss_weight = loss_weight
         self.vis_period = vis_period
         self.metrics: dict[str, Tensor] = {}
@@ -192,7 +210,9 @@ class BaseMaskRCNNHead(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         """Return the arguments of ``__init__``."""
-        return {"vis_period": cfg.VIS_PERIOD}
+        soft = cfg.MODEL.ROI_MASK_HEAD.SOFT_TARGETS
+        # a subclass written for detectron2 does not know the second
+        return {"vis_period": cfg.VIS_PERIOD, **({"soft_targets": True} if soft else {})}
 
     def forward(self, x: Any, instances: list[Instances]) -> Any:
         """Return ``{"loss_mask": ...}`` at training, the instances with `pred_masks` at test.
@@ -207,8 +227,8 @@ class BaseMaskRCNNHead(nn.Module):
         if not self.training:
             mask_rcnn_inference(x, instances)
             return instances
-        logits, targets = _logits_and_targets(x, instances)
-        self.metrics = mask_metrics(logits, targets)
+        logits, targets = _logits_and_targets(x, instances, self.soft_targets)
+        self.metrics = mask_metrics(logits, targets >= 0.5 if self.soft_targets else targets)
         total = F.binary_cross_entropy_with_logits(logits, targets.to(logits), reduction="sum")
         return weighted({"loss_mask": (total, max(targets.numel(), 1), self.loss_weight)})
 
@@ -235,6 +255,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
         conv_norm: str = "",
         loss_weight: float = 1.0,
         vis_period: int = 0,
+        soft_targets: bool = False,
     ) -> None:
         """
         Args:
@@ -243,12 +264,12 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
             conv_dims: output channels of each convolution; the last is of the one that doubles the
                 side.
             conv_norm: norm after the 3x3 convolutions; see :func:`lucidet.layers.get_norm`.
-            loss_weight, vis_period: see :class:`BaseMaskRCNNHead`.
+            loss_weight, vis_period, soft_targets: see :class:`BaseMaskRCNNHead`.
 
         Raises:
             ValueError: `conv_dims` is empty.
         """
-        super().__init__(loss_weight=loss_weight, vis_period=vis_period)
+        super().__init__(loss_weight=loss_weight, vis_period=vis_period, soft_targets=soft_targets)
         if not conv_dims:
             raise ValueError("a mask head needs at least one entry of conv_dims, its upsampling")
         channels = input_shape.channels or 0
