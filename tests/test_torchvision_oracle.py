@@ -46,6 +46,8 @@ SPREADS = [
     ("rpn.head.bbox_pred", 0.2, 0.0),
     ("box_predictor.cls_score", 2.0, 0.0),
     ("box_predictor.bbox_pred", 1.0, 0.0),
+    ("mask_predictor.mask_fcn_logits", 2.0, 0.0),
+    ("keypoint_predictor.kps_score_lowres", 2.0, 0.0),
     ("classification_head.cls_logits", 1.0, -4.0),
     ("regression_head.bbox_reg", 0.3, 0.3),
     ("regression_head.bbox_ctrness", 1.0, 0.0),
@@ -89,7 +91,7 @@ def build_oracle(name: str) -> nn.Module:
     if name == SINGLE_LEVEL:
         return _single_level(**sizes, **sampling)
     options: dict[str, Any] = {"weights": None, "weights_backbone": None, **sizes}
-    if name.startswith("fasterrcnn"):
+    if is_two_stage(name):
         options |= sampling
     return getattr(detection, name)(**options)
 
@@ -288,7 +290,7 @@ def test_detections_agree(pair: tuple[str, nn.Module, nn.Module], images: list[T
 
 
 def is_two_stage(name: str) -> bool:
-    return name.startswith("fasterrcnn") or name == SINGLE_LEVEL
+    return "rcnn_" in name or name == SINGLE_LEVEL
 
 
 def assert_same(theirs: dict[str, Tensor], labels: Tensor, mine: Instances) -> None:

@@ -132,8 +132,9 @@ def keypoint_rcnn_inference(
 ) -> None:
     """Set `pred_keypoints` (D_i, J, 3) and `pred_keypoint_heatmaps` (D_i, J, S, S).
 
-    A keypoint is x, y in pixels of the resized image and the probability of its location, a
-    softmax over the heat map.
+    A keypoint is x, y in pixels of the resized image and the probability of its location: see
+    :func:`lucidet.structures.heatmaps_to_keypoints`. It can exceed 1, as bicubic interpolation can
+    exceed the highest of the locations.
 
     Args:
         pred_keypoint_logits: (D, J, S, S), for the detections of all images in order.
