@@ -147,9 +147,9 @@ def _set_running(model: nn.Module, values: Mapping[str, Tensor]) -> None:
     """Set buffers by name; moving averages that `values` lacks have not begun."""
     for name, module in model.named_modules():
         averages = getattr(module, "moving_averages", None)
-        if isinstance(averages, set):
+        if averages:
             prefix = f"{name}." if name else ""
-            averages &= {own for own in averages if prefix + own in values}
+            module.moving_averages = frozenset(own for own in averages if prefix + own in values)
     own = dict(model.named_buffers())
     with torch.no_grad():
         for name, value in values.items():

@@ -8,18 +8,20 @@ Names as `detectron2.modeling.test_time_augmentation`; here it serves every dete
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision.transforms.v2 import functional as TF
 
-from lucidet.config import CfgNode, configurable
+from lucidet.config import CfgNode
 from lucidet.layers import batched_nms
+from lucidet.modeling.augmented_views import DatasetMapperTTA, ResizeFlip
 from lucidet.modeling.meta_arch.detector import Record
 from lucidet.modeling.meta_arch.inputs import check_inputs
 from lucidet.modeling.optimize import OptimizedModel
+from lucidet.modeling.postprocessing import detector_postprocess
 from lucidet.structures import Boxes, Instances, pairwise_iou
 from lucidet.utils.probe import probe
 
@@ -27,103 +29,6 @@ __all__ = ["DatasetMapperTTA", "DetectorWithTTA", "GeneralizedRCNNWithTTA", "Res
 
 FUSIONS = ("nms", "vote")
 Detect = Callable[[list[Record]], list[Record]]
-
-
-class ResizeFlip:
-    """Resizes, then possibly mirrors; called as the transforms of `lucidet.data` are.
-
-    >>> view = ResizeFlip((100, 200), (50, 100), flip=True)
-    >>> view.apply_box(np.array([[0.0, 0, 20, 10]])).tolist()
-    [[90.0, 0.0, 100.0, 5.0]]
-    >>> view.inverse().apply_box(np.array([[90.0, 0, 100, 5]])).tolist()
-    [[0.0, 0.0, 20.0, 10.0]]
-    """
-
-    def __init__(self, size: tuple[int, int], new_size: tuple[int, int], flip: bool) -> None:
-        """
-        Args:
-            size: height and width before.
-            new_size: height and width after.
-            flip: mirror left and right.
-        """
-        self.size, self.new_size, self.flip = size, new_size, flip
-
-    def apply_image(self, image: Tensor) -> Tensor:
-        """Return the image (C, H, W) in its new form; shrinking averages over all pixels."""
-        if tuple(image.shape[-2:]) != self.new_size:
-            image = TF.resize(image, list(self.new_size), antialias=True)
-        return image.flip(-1) if self.flip else image
-
-    def apply_box(self, box: np.ndarray) -> np.ndarray:
-        """Return boxes (N, 4) XYXY in the frame after."""
-        (height, width), (new_height, new_width) = self.size, self.new_size
-        x, y = new_width / width, new_height / height
-        moved = np.asarray(box, dtype=np.float64).reshape(-1, 4) * [x, y, x, y]
-        if self.flip:
-            moved[:, [0, 2]] = new_width - moved[:, [2, 0]]
-        return moved
-
-    def inverse(self) -> ResizeFlip:
-        """Return what leads back."""
-        return ResizeFlip(self.new_size, self.size, self.flip)
-
-
-class DatasetMapperTTA:
-    """Makes the views of an image: each size, and mirrored."""
-
-    @configurable
-    def __init__(self, min_sizes: Sequence[int], max_size: int, flip: bool) -> None:
-        """
-        Args:
-            min_sizes: lengths of the shorter side, pixels.
-            max_size: the longer side is at most so long.
-            flip: mirror each size too.
-
-        Raises:
-            ValueError: no size, or one that is not positive.
-        """
-        if not min_sizes or min(*min_sizes, max_size) <= 0:
-            raise ValueError(
-                "TEST.AUG.MIN_SIZES needs at least one length, and all of them and "
-                f"TEST.AUG.MAX_SIZE must be positive; got {tuple(min_sizes)} and {max_size}"
-            )
-        self.min_sizes = tuple(min_sizes)
-        self.max_size = max_size
-        self.flip = flip
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Return the arguments of ``__init__``."""
-        aug = cfg.TEST.AUG
-        return {"min_sizes": aug.MIN_SIZES, "max_size": aug.MAX_SIZE, "flip": aug.FLIP}
-
-    def __call__(self, dataset_dict: Record) -> list[Record]:
-        """Return the views of one image.
-
-        Args:
-            dataset_dict: with `image` (C, H, W), and the image's own `height` and `width`, which
-                may differ.
-
-        Returns:
-            Copies of the record with a new `image`, and with `transforms`, from the frame of
-            `height` and `width` to that of the view; views of one size follow each other.
-        """
-        image: Tensor = dataset_dict["image"]
-        height, width = image.shape[-2:]
-        full = (dataset_dict.get("height", height), dataset_dict.get("width", width))
-        views = []
-        for shorter in self.min_sizes:
-            size = self._size(height, width, shorter)
-            for flip in (False, True)[: 1 + self.flip]:
-                seen = ResizeFlip((height, width), size, flip).apply_image(image)
-                views.append(
-                    {**dataset_dict, "image": seen, "transforms": ResizeFlip(full, size, flip)}
-                )
-        return views
-
-    def _size(self, height: int, width: int, shorter: int) -> tuple[int, int]:
-        scale = min(shorter / min(height, width), self.max_size / max(height, width))
-        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
 
 class DetectorWithTTA(nn.Module):
@@ -158,35 +63,87 @@ class DetectorWithTTA(nn.Module):
             raise ValueError(
                 f"TEST.AUG.FUSION {cfg.TEST.AUG.FUSION!r} is none of {', '.join(FUSIONS)}"
             )
+        _nms_thresh(model)  # the model must find classes
         self.cfg = cfg.clone()
         self.model = model
         self.tta_mapper = tta_mapper or DatasetMapperTTA(cfg)  # type: ignore[call-arg]
         self.batch_size = batch_size
-        self.num_channels = len(model.pixel_mean)  # type: ignore[arg-type]
-        self.nms_thresh = _nms_thresh(model)
-        self._optimized = OptimizedModel(model) if cfg.TEST.OPTIMIZE else None
+
+    @cached_property
+    def _detect(self) -> Detect:
+        return OptimizedModel(self.model) if self.cfg.TEST.OPTIMIZE else self.model
 
     @torch.no_grad()
     def forward(self, batched_inputs: Sequence[Record]) -> list[Record]:
         """Return per image ``{"instances": Instances}``; inputs as of the detector."""
-        check_inputs(batched_inputs, num_channels=self.num_channels, training=False)
-        detect = self._optimized or self.model
-        return [
-            self._inference_one_image(record, index, detect)
-            for index, record in enumerate(batched_inputs)
-        ]
+        channels = len(self.model.pixel_mean)  # type: ignore[arg-type]
+        check_inputs(batched_inputs, num_channels=channels, training=False)
+        outputs = []
+        for index, record in enumerate(batched_inputs):
+            output = self._inference_one_image(record)
+            found = output["instances"]
+            probe(
+                "detections.final",
+                image=index,
+                boxes=found.pred_boxes.tensor,
+                scores=found.scores,
+                classes=found.pred_classes,
+            )
+            outputs.append(output)
+        return outputs
 
-    def _inference_one_image(self, record: Record, index: int, detect: Detect) -> Record:
+    def _inference_one_image(self, record: Record) -> Record:
+        """Return ``{"instances": Instances}`` of one image, in its own frame."""
         height, width = record["image"].shape[-2:]
         size = (int(record.get("height", height)), int(record.get("width", width)))
-        found = [
-            self._in_the_frame_of_the_image(view, output["instances"])
-            for views in self._batches(self.tta_mapper(record))
-            for view, output in zip(views, detect([_plain(v) for v in views]), strict=True)
+        views, transforms = self._get_augmented_inputs(record)
+        with self._turn_off_roi_heads(["mask_on", "keypoint_on"]):
+            found = self._get_augmented_boxes(views, transforms)
+            merged = self._merge_detections(*found, size)
+        if getattr(getattr(self.model, "roi_heads", None), "mask_on", False):
+            merged = self._with_masks(merged, views, transforms, size)
+        return {"instances": merged}
+
+    def _get_augmented_inputs(self, record: Record) -> tuple[list[Record], list[Any]]:
+        """Return the views of an image, and for each the transform from the image to it."""
+        views = [dict(view) for view in self.tta_mapper(record)]
+        return views, [view.pop("transforms") for view in views]
+
+    def _get_augmented_boxes(
+        self, augmented_inputs: list[Record], tfms: list[Any]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the detections of all views: boxes (D, 4) in the frame of the image, scores (D,)
+        and classes (D,)."""
+        outputs = self._batch_inference(augmented_inputs)
+        boxes = [
+            self._back(transform, output.pred_boxes.tensor)
+            for output, transform in zip(outputs, tfms, strict=True)
         ]
-        boxes = torch.cat([seen for seen, _ in found])  # (D, 4)
-        instances = Instances.cat([instances for _, instances in found])
-        return {"instances": self._join(boxes, instances, size, index)}
+        scores = torch.cat([output.scores for output in outputs])
+        return torch.cat(boxes), scores, torch.cat([output.pred_classes for output in outputs])
+
+    def _batch_inference(
+        self, batched_inputs: list[Record], detected_instances: list[Instances] | None = None
+    ) -> list[Instances]:
+        """Run the model on views, `batch_size` of one size at once.
+
+        Args:
+            batched_inputs: views.
+            detected_instances: for each view, in its frame: nothing is detected anew, they are
+                given to the heads for masks.
+
+        Returns:
+            For each view its Instances, in its frame.
+        """
+        found: list[Instances] = []
+        for batch in self._batches(batched_inputs):
+            plain = [_plain(view) for view in batch]
+            if detected_instances is None:
+                found += [output["instances"] for output in self._detect(plain)]
+            else:
+                given = detected_instances[len(found) : len(found) + len(batch)]
+                found += self.model.inference(plain, given, do_postprocess=False)  # type: ignore[operator]
+        return found
 
     def _batches(self, views: list[Record]) -> Iterator[list[Record]]:
         """Cut the views into runs of one size: no view is padded to the size of another."""
@@ -200,46 +157,109 @@ class DetectorWithTTA(nn.Module):
         if batch:
             yield batch
 
-    def _in_the_frame_of_the_image(
-        self, view: Record, instances: Instances
-    ) -> tuple[Tensor, Instances]:
-        """Return a view's boxes (D_v, 4) as half-open boxes of the image; scores and classes."""
-        boxes = instances.pred_boxes.tensor
-        back = view["transforms"].inverse().apply_box(self._half_open(boxes).cpu().numpy())
-        rest = Instances((0, 0), scores=instances.scores, pred_classes=instances.pred_classes)
-        return torch.as_tensor(back, dtype=boxes.dtype, device=boxes.device), rest
+    def _back(self, transform: Any, boxes: Tensor) -> Tensor:
+        """Return boxes (D, 4) of a view as half-open boxes in the frame of the image."""
+        back = transform.inverse().apply_box(self._half_open(boxes).cpu().numpy())
+        return torch.as_tensor(back, dtype=boxes.dtype, device=boxes.device)
 
     def _half_open(self, boxes: Tensor, sign: int = 1) -> Tensor:
         """Return boxes whose width is x2 - x1; with sign -1 the way back."""
         last = sign if getattr(self.model, "legacy_plus_one", False) else 0
         return boxes + boxes.new_tensor([0, 0, last, last])
 
-    def _join(
-        self, boxes: Tensor, instances: Instances, size: tuple[int, int], index: int
+    def _merge_detections(
+        self,
+        all_boxes: Tensor,
+        all_scores: Tensor | Sequence[Tensor],
+        all_classes: Tensor | Sequence[Tensor],
+        shape_hw: tuple[int, int],
     ) -> Instances:
         """Return the image's detections of the views' boxes (D, 4), highest score first."""
-        scores, classes = instances.scores, instances.pred_classes
-        keep = batched_nms(boxes, scores, classes, self.nms_thresh)
+        scores, classes = (_stacked(value, all_boxes) for value in (all_scores, all_classes))
+        classes = classes.to(torch.int64)
+        threshold = _nms_thresh(self.model)
+        keep = batched_nms(all_boxes, scores, classes, threshold)
         keep = keep[: self.cfg.TEST.DETECTIONS_PER_IMAGE]
-        joined = boxes[keep]
+        joined = all_boxes[keep]
         if self.cfg.TEST.AUG.FUSION == "vote":
-            joined = vote(joined, classes[keep], boxes, scores, classes, self.nms_thresh)
+            joined = vote(joined, classes[keep], all_boxes, scores, classes, threshold)
         inside = Boxes(joined)  # rounding on the way back can lead over the edge
-        inside.clip(size)
-        result = Instances(
-            size,
+        inside.clip(shape_hw)
+        return Instances(
+            shape_hw,
             pred_boxes=Boxes(self._half_open(inside.tensor, -1)),
             scores=scores[keep],
             pred_classes=classes[keep],
         )
-        probe(
-            "detections.final",
-            image=index,
-            boxes=result.pred_boxes.tensor,
-            scores=result.scores,
-            classes=result.pred_classes,
-        )
-        return result
+
+    @contextmanager
+    def _turn_off_roi_heads(self, attrs: Sequence[str]) -> Iterator[None]:
+        """Switch flags of the model's ROI heads off inside the block, where it has them."""
+        heads = getattr(self.model, "roi_heads", None)
+        before = {name: getattr(heads, name) for name in attrs if hasattr(heads, name)}
+        for name in before:
+            setattr(heads, name, False)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                setattr(heads, name, value)
+
+    def _with_masks(
+        self, merged: Instances, views: list[Record], transforms: list[Any], size: tuple[int, int]
+    ) -> Instances:
+        """Return the detections with `pred_masks`: the mean of the views' probabilities, pasted."""
+        given = self._rescale_detected_boxes(views, merged, transforms)
+        outputs = self._batch_inference(views, given)
+        result = Instances(size, **merged.get_fields())
+        result.pred_masks = self._reduce_pred_masks(outputs, transforms)
+        return detector_postprocess(result, *size, keep_empty=True)
+
+    def _rescale_detected_boxes(
+        self, augmented_inputs: list[Record], merged_instances: Instances, tfms: list[Any]
+    ) -> list[Instances]:
+        """Return the detections in the frame of each view, with the model's own classes."""
+        boxes, classes = merged_instances.pred_boxes.tensor, merged_instances.pred_classes
+        own = getattr(self.model, "own_classes", None)
+        found = []
+        for view, transform in zip(augmented_inputs, tfms, strict=True):
+            moved = transform.apply_box(boxes.cpu().numpy())
+            found.append(
+                Instances(
+                    tuple(view["image"].shape[-2:]),
+                    pred_boxes=Boxes(torch.as_tensor(moved, dtype=boxes.dtype).to(boxes.device)),
+                    pred_classes=classes if own is None else own[classes],
+                    scores=merged_instances.scores,
+                )
+            )
+        return found
+
+    def _reduce_pred_masks(self, outputs: list[Instances], tfms: list[Any]) -> Tensor:
+        """Return the mean (D, 1, S, S) of the views' masks, those of mirrored views turned back."""
+        masks = [
+            output.pred_masks.flip(dims=[3]) if _is_mirrored(transform) else output.pred_masks
+            for output, transform in zip(outputs, tfms, strict=True)
+        ]
+        return torch.stack(masks).mean(dim=0)
+
+
+def _stacked(values: Tensor | Sequence[Any], like: Tensor) -> Tensor:
+    """Return numbers as one tensor on the device of `like`: an override may give a list."""
+    if isinstance(values, Tensor):
+        return values
+    return (
+        torch.stack([torch.as_tensor(v) for v in values]).to(like.device)
+        if len(values)
+        else (like.new_zeros(0))
+    )
+
+
+def _is_mirrored(transform: Any) -> bool:
+    """Return whether a view is mirrored: of `ResizeFlip`, or a list of transforms with a flip."""
+    if hasattr(transform, "flip"):
+        return bool(transform.flip)
+    names = [type(part).__name__ for part in getattr(transform, "transforms", ())]
+    return names.count("HFlipTransform") % 2 == 1
 
 
 #: detectron2's name

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lucidet.config import get_cfg
-from lucidet.modeling import DatasetMapperTTA, GeneralizedRCNNWithTTA
+from lucidet.modeling import DatasetMapperTTA, GeneralizedRCNNWithTTA, build_model
 from lucidet.modeling.test_time_augmentation import ResizeFlip, vote
 from lucidet.structures import Boxes, Instances
 from tests.modeling.tiny import (
@@ -258,3 +258,64 @@ def test_a_users_own_views() -> None:
     found = detector([spot([16, 32, 48, 64])])[0]["instances"]
     assert model.seen == [SIZE]
     assert found.pred_boxes.tensor.tolist() == [[16.0, 32, 48, 64]]
+
+
+MASKS = [("MODEL.MASK_ON", True), ("MODEL.ROI_MASK_HEAD.NUM_CONV", 1)]
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_masks_are_the_mean_of_the_views(flip: bool) -> None:
+    cfg = tiny_config(FPN, MASKS)
+    model = build_model(cfg).eval()
+    model.load_state_dict(tiny_model(tiny_config(FPN)).state_dict(), strict=False)
+    cfg.merge_from_list(["TEST.AUG.MIN_SIZES", (96,), "TEST.AUG.FLIP", flip])
+    cfg.TEST.OPTIMIZE = False
+    image = record(SIZE)
+    found = GeneralizedRCNNWithTTA(cfg, model)([image])[0]["instances"]
+    assert found.pred_masks.shape == (len(found), *SIZE)
+    assert found.pred_masks.dtype == torch.bool
+    assert model.roi_heads.mask_on
+    if not flip:
+        with torch.no_grad():
+            alone = model([image])[0]["instances"]
+        assert len(found) == len(alone)
+        assert (found.pred_masks != alone.pred_masks).float().mean() < 1e-3
+
+
+def test_methods_that_programs_for_detectron2_override() -> None:
+    calls: list[str] = []
+
+    class Mine(GeneralizedRCNNWithTTA):
+        def __init__(self, cfg, model):
+            nn.Module.__init__(self)
+            self.cfg, self.model, self.batch_size = cfg.clone(), model, 2
+            self.tta_mapper = DatasetMapperTTA(cfg)
+
+        def _get_augmented_inputs(self, input):
+            calls.append("inputs")
+            return super()._get_augmented_inputs(input)
+
+        def _get_augmented_boxes(self, augmented_inputs, tfms):
+            calls.append("boxes")
+            boxes, scores, classes = super()._get_augmented_boxes(augmented_inputs, tfms)
+            return boxes, list(scores), list(classes)  # lists, as detectron2's
+
+        def _batch_inference(self, batched_inputs, detected_instances=None):
+            calls.append("inference")
+            return super()._batch_inference(batched_inputs, detected_instances)
+
+        def _merge_detections(self, all_boxes, all_scores, all_classes, shape_hw):
+            calls.append("merge")
+            return super()._merge_detections(all_boxes, all_scores, all_classes, shape_hw)
+
+        def _inference_one_image(self, input):
+            with self._turn_off_roi_heads(["mask_on", "nothing"]):
+                return super()._inference_one_image(input)
+
+    detector = Mine(config(48, 96), BrightSpot())
+    (output,) = detector([spot([16, 32, 48, 64])])
+    torch.testing.assert_close(
+        output["instances"].pred_boxes.tensor, torch.tensor([[16.0, 32, 48, 64]])
+    )
+    assert calls == ["inputs", "boxes", "inference", "merge"]
+    assert len(detector([spot(None)])[0]["instances"]) == 0

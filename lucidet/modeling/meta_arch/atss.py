@@ -235,7 +235,7 @@ class ATSS(DenseDetector):
         centerness_sum = F.binary_cross_entropy_with_logits(
             positives.pick(pred_centerness), central, reduction="sum"
         )
-        self.metrics["num_pos_anchors"] = count / len(labels)
+        self.metrics = {"num_pos_anchors": count / len(labels)}
         return weighted(
             {
                 "loss_cls": (cls_sum, count, 1.0),

@@ -69,7 +69,8 @@ def with_classes(instances: Instances, field: str, class_map: Tensor) -> Instanc
     Args:
         instances: D of them; not changed.
         field: "pred_classes" or "gt_classes", (D,) int64.
-        class_map: on the instances' device, an entry for each old class.
+        class_map: an entry for each old class.
     """
-    classes = class_map[instances.get(field)]
+    old = instances.get(field)
+    classes = class_map.to(old.device)[old]
     return Instances(instances.image_size, **{**instances.get_fields(), field: classes})

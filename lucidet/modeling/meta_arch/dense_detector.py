@@ -59,6 +59,12 @@ class DenseDetector(Detector):
     assigner: Assigner | Matcher
     anchor_generator: nn.Module
     box2box_transform: BoxCoder
+    # for subclasses with a constructor of their own, which sets detectron2's attributes only
+    legacy_plus_one = False
+    clip_before_nms = False
+    metrics: dict[str, Tensor] = {}
+    #: names of the buffers that are moving averages over training iterations
+    moving_averages: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -106,9 +112,6 @@ class DenseDetector(Detector):
         self.legacy_plus_one = legacy_plus_one
         self.keep_empty_boxes = keep_empty_boxes
         self.clip_before_nms = clip_before_nms
-        self.metrics: dict[str, Tensor] = {}
-        #: names of the buffers that are moving averages over training iterations
-        self.moving_averages: set[str] = set()
 
     @staticmethod
     def _arguments_of(cfg: CfgNode, section: CfgNode) -> dict[str, Any]:
@@ -248,7 +251,9 @@ class DenseDetector(Detector):
         """
         padded = PaddedBoxes.from_boxes([own.gt_boxes for own in gt_instances])
         classes = pad_rows([own.gt_classes for own in gt_instances])  # (N, M)
-        result = assign_batch(self.assigner, anchors, padded)
+        # a subclass with a constructor of its own sets detectron2's `anchor_matcher` only
+        assigner = getattr(self, "assigner", None) or self.anchor_matcher
+        result = assign_batch(assigner, anchors, padded)
         probe_images(
             "dense.assign",
             len(gt_instances),
@@ -304,7 +309,7 @@ class DenseDetector(Detector):
 
     def set_moving_average(self, name: str, value: float) -> None:
         """Let the moving average `name` go on from `value`, of this process."""
-        self.moving_averages.add(name)
+        self.moving_averages = self.moving_averages | {name}
         self.register_buffer(name, torch.tensor(float(value), device=self.device), False)
 
     def _candidates(

@@ -43,20 +43,24 @@ class Detector(nn.Module):
     pixel_mean: Tensor
     pixel_std: Tensor
     #: (K,) each class's class of the data set, or -1; None: they are the same
-    class_map: Tensor | None
+    class_map: Tensor | None = None
     #: the way back, for objects to train; None: the same, or several classes stand for one
-    own_classes: Tensor | None
+    own_classes: Tensor | None = None
     #: detections that clipping leaves without area stay, as in torchvision
     keep_empty_boxes = False
     #: images are padded to multiples of this too, where that makes fewer different sizes
     padding_multiple = 1
 
     def __init__(
-        self, backbone: Backbone, pixel_mean: Sequence[float], pixel_std: Sequence[float]
+        self,
+        backbone: Backbone | None = None,
+        pixel_mean: Sequence[float] = (),
+        pixel_std: Sequence[float] = (),
     ) -> None:
         """
         Args:
-            backbone: images (N, C, H, W) -> dict of features.
+            backbone: images (N, C, H, W) -> dict of features. None: a subclass sets `backbone`,
+                `pixel_mean` and `pixel_std` itself.
             pixel_mean: one entry a channel, in the units of the images (0..255).
             pixel_std: likewise.
 
@@ -69,12 +73,12 @@ class Detector(nn.Module):
                 f"MODEL.PIXEL_MEAN has {len(pixel_mean)} channels, but MODEL.PIXEL_STD has "
                 f"{len(pixel_std)}; both need one entry a channel"
             )
+        if backbone is None:
+            return
         self.backbone = backbone
         # not persistent: detectron2's weights don't hold them, the config does
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
-        self.register_buffer("class_map", None, False)
-        self.register_buffer("own_classes", None, False)
 
     @property
     def device(self) -> torch.device:

@@ -199,7 +199,7 @@ class FCOS(DenseDetector):
         centerness_sum = F.binary_cross_entropy_with_logits(
             positives.pick(pred_centerness), central, reduction="sum"
         )
-        self.metrics["num_pos_anchors"] = count / len(labels)
+        self.metrics = {"num_pos_anchors": count / len(labels)}
         return weighted(
             {
                 "loss_fcos_cls": (cls_sum, normalizer, 1.0),

@@ -31,6 +31,9 @@ __all__ = ["RetinaNet", "RetinaNetHead", "permute_to_N_HWA_K"]
 class RetinaNet(DenseDetector):
     """Anchors of nine shapes a cell, labelled by IoU, classified with the focal loss."""
 
+    # for subclasses with a constructor of their own, which sets detectron2's attributes only
+    normalize_losses_by = "ema"
+
     @configurable
     def __init__(
         self,
@@ -187,7 +190,7 @@ class RetinaNet(DenseDetector):
             self.smooth_l1_beta,
             box_weights,
         )
-        self.metrics["num_pos_anchors"] = count / len(labels)
+        self.metrics = {"num_pos_anchors": count / len(labels)}
         return weighted(
             {"loss_cls": (cls_sum, normalizer, 1.0), "loss_box_reg": (box_sum, normalizer, 1.0)}
         )

@@ -41,6 +41,12 @@ class RPN(nn.Module):
     `metrics` holds the last training step's mean numbers of sampled anchors an image.
     """
 
+    # for subclasses with a constructor of their own, which sets detectron2's attributes only
+    score_thresh = 0.0
+    normalize_by_sampled = False
+    rank_probabilities = False
+    metrics: dict[str, Tensor] = {}
+
     @configurable
     def __init__(
         self,
@@ -109,7 +115,6 @@ class RPN(nn.Module):
         self.score_thresh = score_thresh
         self.normalize_by_sampled = normalize_by_sampled
         self.rank_probabilities = rank_probabilities
-        self.metrics: dict[str, Tensor] = {}
         # a subclass' method takes one image, as in detectron2
         self._subsamples_each_image = is_overridden(self, RPN, "_subsample_labels")
         self._losses_see_samples_only = not is_overridden(self, RPN, "losses", "predict_proposals")

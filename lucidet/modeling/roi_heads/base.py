@@ -78,6 +78,7 @@ class ROIHeads(nn.Module):
     #: whether there is a head for masks, or for keypoints
     mask_on = False
     keypoint_on = False
+    metrics: dict[str, Tensor] = {}
 
     @configurable
     def __init__(
@@ -103,7 +104,7 @@ class ROIHeads(nn.Module):
         self.positive_fraction = positive_fraction
         self.proposal_matcher = proposal_matcher
         self.proposal_append_gt = proposal_append_gt
-        self.metrics: dict[str, Tensor] = {}
+        # a subclass' method takes one image, as in detectron2
         self._samples_each_image = is_overridden(self, ROIHeads, "_sample_proposals")
 
     @classmethod

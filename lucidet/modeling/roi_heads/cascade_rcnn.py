@@ -246,9 +246,12 @@ class CascadeROIHeads(StandardROIHeads):
             fields["gt_boxes"] = take_rows(gt_boxes, found.matched_idxs)
         fields["gt_classes"] = classes
         mean = matched.sum() / len(proposals)
-        self.metrics[f"stage{stage}/roi_head/num_fg_samples"] = mean
         total = candidates.count.sum()
-        self.metrics[f"stage{stage}/roi_head/num_bg_samples"] = total / len(proposals) - mean
+        self.metrics = {
+            **self.metrics,
+            f"stage{stage}/roi_head/num_fg_samples": mean,
+            f"stage{stage}/roi_head/num_bg_samples": total / len(proposals) - mean,
+        }
         return PaddedInstances(candidates.image_sizes, fields, candidates.count).split()
 
     @torch.no_grad()

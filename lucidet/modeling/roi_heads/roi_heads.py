@@ -210,7 +210,7 @@ class StandardROIHeads(ROIHeads):
             instances, _ = select_foreground_proposals(instances, self.num_classes)
             instances = select_proposals_with_visible_keypoints(instances)
             mean = sum(len(own) for own in instances) / max(len(instances), 1)
-            self.metrics["keypoint_head/num_fg_samples"] = torch.tensor(mean)
+            self.metrics = {**self.metrics, "keypoint_head/num_fg_samples": torch.tensor(mean)}
         pooled = self._pooled(self.keypoint_pooler, self.keypoint_in_features, features, instances)
         assert self.keypoint_head is not None
         return self.keypoint_head(pooled, instances)
