@@ -65,7 +65,7 @@ CHAPTERS: dict[str, Chapter] = {
     ),
     "input": Chapter(
         "Image and ground truth",
-        "The file is read, augmented together with its boxes, then normalised and padded to a "
+        "The file is read, augmented together with its boxes, then normalized and padded to a "
         "batch.",
     ),
     "backbone": Chapter(

@@ -19,6 +19,8 @@ from lucidet.explain.matching import GroundTruth
 from lucidet.explain.page.page import TITLES, funnel_page, image_page, thumbnail
 from lucidet.explain.recompute import detections_at, fates_at, outcome_at, truth_of
 from lucidet.explain.record import Explanation
+from lucidet.inspection.page.report import render
+from lucidet.inspection.trace import watch
 from tests.browser import browser
 from tests.modeling.tiny import ATSS, FPN, RETINANET, tiny_config, tiny_model
 
@@ -130,6 +132,44 @@ def test_a_thumbnail_of_a_box_outside_of_the_image() -> None:
     picture = np.zeros((20, 30, 3), np.uint8)
     for box in ([2.0, 2, 9, 9], [100.0, 100, 120, 130], [5.0, 5, 5, 5]):
         assert thumbnail(picture, box).startswith("data:image/jpeg;base64,")
+
+
+def test_the_front_of_an_inspection_shows_fates_and_links_to_stages(cases: dict[str, Case]) -> None:
+    case = cases["fpn"]
+    with torch.no_grad(), watch() as trace:
+        case.model([case.entry])
+    data = content(render(trace, case.explanation.to_json(), TITLES))
+    view = data["front"]["view"]
+    assert [t["state"] for t in view["truth"]] == [
+        "found" if o.fate == "detected" else "missed" for o in case.explanation.objects
+    ]
+    names = [step["name"] for step in data["steps"]]
+    linked = {names[s["step"]] for t in view["truth"] for s in t["chain"] if s["step"] is not None}
+    assert {"anchors.grid", "rpn.candidates"} <= linked
+
+
+def test_many_overlapping_detections_are_thinned(
+    cases: dict[str, Case], driver: Any, tmp_path: Path
+) -> None:
+    from selenium.webdriver.common.by import By
+
+    explanation = cases["fpn"].explanation.to_json()
+    one = {**explanation["detections"][0], "verdict": "background", "object": None}
+    shifted = [[20 + i / 10, 20, 90 + i / 10, 80] for i in range(300)]
+    explanation["detections"] = [{**one, "index": i, "box": b} for i, b in enumerate(shifted)]
+    for entry in explanation["objects"]:
+        entry |= {"detection": None, "fate": "background"}
+    page = tmp_path / "many.html"
+    page.write_text(image_page({"explanation": explanation, "picture": cases["fpn"].picture}))
+    driver.get(page.as_uri())
+
+    def shown() -> int:
+        return len(driver.find_elements(By.CSS_SELECTOR, "rect[data-kind=detection]"))
+
+    assert 0 < shown() < 20
+    assert len(driver.find_elements(By.CSS_SELECTOR, "rect[data-kind=truth]")) == len(BOXES)
+    driver.find_element(By.CSS_SELECTOR, ".toggles button").click()
+    assert shown() == 300
 
 
 def settings_of(explanation: Explanation, number: int) -> list[dict[str, float]]:

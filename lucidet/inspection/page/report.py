@@ -152,7 +152,7 @@ def _title(event: Event) -> str:
     """Return a stage's title; a transform is called by its name."""
     if event.name == "input.transform":
         name = str(event["transform"]).partition("(")[0].strip()
-        return name.removesuffix("Transform") or "Transform"
+        return name.removesuffix("Transform").replace("NoOp", "NoOp: no change") or "Transform"
     return STAGES[event.name].title
 
 

@@ -1,7 +1,7 @@
 /** One image's result: the picture with ground truth, found, missed and wrong, and tables of both beside it. */
 
 const KINDS = { anchor: COLORS[0], proposal: COLORS[1], candidate: COLORS[6], detection: VERDICTS.found, suppressor: VERDICTS.wrong, object: COLORS[7] };
-const MOST_PLAIN = 60;  // of one kind; more are thinned
+const MOST_PLAIN = 40;  // of one kind; more are thinned
 
 /** Indices of boxes that overlap an earlier one little. */
 function spread(boxes, most = MOST_PLAIN, limit = .5) {
@@ -27,7 +27,7 @@ const sizeOf = (box) => `${Math.round(box[2] - box[0])} × ${Math.round(box[3] -
  */
 function resultView({ cards = [], controls = null, below = null, most = "(100vh - 250px)", chosen = () => {}, stepLink = null }) {
   let view = null, picked = null, at = -1, tab = "truth", pictured = null, on = null, layer = null;
-  const hidden = new Set(), whole = new Set();
+  const hidden = new Set(["ignored"]), whole = new Set();
   const tiles = make("div", { class: "tiles" });
   const place = make("div", {}), toggles = make("div", { class: "toggles" });
   const left = make("div", {}, tiles, make("section", { class: "panel" }, place, controls, toggles), below);
