@@ -122,6 +122,7 @@ class OldHeads(StandardROIHeads):
         self.train_on_pred_boxes = False
 
 cfg = shrink(get_cfg())
+cfg.MODEL.ROI_BOX_HEAD.NAME, cfg.MODEL.ROI_BOX_HEAD.NUM_FC = "FastRCNNConvFCHead", 1
 cfg.MODEL.PROPOSAL_GENERATOR.NAME, cfg.MODEL.ROI_HEADS.NAME = "OldRPN", "OldHeads"
 from detectron2.structures import Boxes, Instances
 objects = Instances((64, 64), gt_boxes=Boxes([[5, 5, 40, 40]]), gt_classes=torch.zeros(1).long())

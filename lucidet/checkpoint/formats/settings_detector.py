@@ -168,9 +168,8 @@ def _masks_and_keypoints(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     keypoints = weights.get("roi_heads.keypoint_head.score_lowres.weight")
     if keypoints is not None:
         pattern = re.compile(r"roi_heads\.keypoint_head\.conv_fcn(\d+)\.weight")
-        convs = sorted(
-            filter(pattern.fullmatch, weights), key=lambda n: int(pattern.fullmatch(n)[1])
-        )
+        numbered = {int(found[1]): n for n in weights if (found := pattern.fullmatch(n))}
+        convs = [numbered[number] for number in sorted(numbered)]
         settings["MODEL.KEYPOINT_ON"] = True
         settings["MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS"] = tuple(len(weights[n]) for n in convs)
         settings["MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS"] = keypoints.shape[1]

@@ -28,6 +28,8 @@ from lucidet.utils.probe import probe
 class GeneralizedRCNN(Detector):
     """A backbone, a proposal generator, and heads that look at each proposal."""
 
+    paste_whole_pixels = False  # for subclasses with a constructor of their own
+
     @configurable
     def __init__(
         self,
