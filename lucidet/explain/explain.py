@@ -12,14 +12,13 @@ from torch import nn
 
 from lucidet.explain.chain import chain_of
 from lucidet.explain.facts import add_facts
-from lucidet.explain.fates import Fate
 from lucidet.explain.frames import overlaps, short
-from lucidet.explain.matching import GroundTruth, Match
+from lucidet.explain.judging import add_detections, add_fates
+from lucidet.explain.matching import GroundTruth
 from lucidet.explain.model_facts import num_classes_of
-from lucidet.explain.origins import origin_of, verdicts
-from lucidet.explain.recompute import Kept, detections_at, fates_from, outcome_at
-from lucidet.explain.record import DetectionRecord, Explanation, ObjectRecord
-from lucidet.explain.sentences import fate_text, verdict_text
+from lucidet.explain.origins import origin_of
+from lucidet.explain.recompute import Kept, detections_at
+from lucidet.explain.record import Explanation, ObjectRecord
 from lucidet.explain.view import WATCHED, View
 from lucidet.inspection.trace import Trace, watch
 
@@ -84,13 +83,10 @@ def explain_trace(
     record = _record(view, entry, classes)
     kept = _checked(record, view)
     record.objects = _objects(truth, record)
-    outcome, match = outcome_at(record, view.settings, kept)
-    _fill_detections(record, kept, match, truth)
+    outcome, match = add_detections(record, truth, kept)
     missed = ((match.detection < 0) & ~truth.crowd).nonzero()[0].tolist()
     covers = add_facts(view, record, truth, None if details else missed)
-    fates = fates_from(record, view.settings, outcome)
-    for found, fate in zip(record.objects, fates, strict=True):
-        _set_fate(found, fate, record, match)
+    fates = add_fates(record, outcome, match)
     if details:
         for found, fate in zip(record.objects, fates, strict=True):
             found.chain = chain_of(found, fate, view, record, covers.get(found.index))
@@ -162,30 +158,3 @@ def _objects(truth: GroundTruth, record: Explanation) -> list[ObjectRecord]:
         )
         for i in range(len(truth))
     ]
-
-
-def _fill_detections(record: Explanation, kept: Kept, match: Match, truth: GroundTruth) -> None:
-    found = verdicts(truth, kept.boxes, kept.labels, match, record.settings.match_iou)
-    for d, (verdict, partner, iou) in enumerate(found):
-        label = int(kept.labels[d])
-        detection = DetectionRecord(
-            index=d,
-            box=[round(float(v), 3) for v in kept.boxes[d]],
-            score=round(float(kept.scores[d]), 6),
-            label=label,
-            name=record.class_name(label),
-            verdict=verdict,
-            object=partner,
-            iou=round(iou, 4),
-            candidate=kept.candidate[d],
-        )
-        detection.text = verdict_text(detection, record)
-        record.detections.append(detection)
-
-
-def _set_fate(found: ObjectRecord, fate: Fate, record: Explanation, match: Match) -> None:
-    found.fate = fate.kind
-    found.by = fate.by
-    partner = int(match.detection[found.index])
-    found.detection = partner if partner >= 0 else None
-    found.text = fate_text(found, fate, record)

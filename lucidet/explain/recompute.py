@@ -132,11 +132,21 @@ def _dataset_labels(labels: Tensor, class_map: Sequence[int]) -> Tensor:
 
 
 def outcome_at(
-    explanation: Explanation, settings: Settings, kept: Kept | None = None
+    explanation: Explanation,
+    settings: Settings,
+    kept: Kept | None = None,
+    truth: GroundTruth | None = None,
 ) -> tuple[Outcome, Match]:
-    """Return what became of the candidates, and the matching of the detections."""
+    """Return what became of the candidates, and the matching of the detections.
+
+    Args:
+        explanation: of an image.
+        settings: of the run, or others.
+        kept: the detections at `settings`, where they are known already.
+        truth: the annotations, where they are at hand.
+    """
     kept = kept or detections_at(explanation, settings)
-    truth = truth_of(explanation)
+    truth = truth or truth_of(explanation)
     match = match_detections(
         truth, kept.boxes.numpy(), kept.scores.numpy(), kept.labels.numpy(), settings.match_iou
     )
