@@ -24,7 +24,7 @@ from lucidet.explain.funnel import Funnel
 from lucidet.explain.heat_map import heat_map
 from lucidet.explain.judging import add_detections, add_fates
 from lucidet.explain.matching import GroundTruth
-from lucidet.explain.record import Candidates, Explanation, ObjectRecord, Settings
+from lucidet.explain.record import Candidates, DetectionRecord, Explanation, ObjectRecord, Settings
 from lucidet.modeling import build_model
 
 CLASSES, BOXES, DETECTIONS, SIDE = 80, 7, 100, 640
@@ -125,17 +125,12 @@ def _record(truth: GroundTruth, rows: np.ndarray) -> Explanation:
 
 
 def detector(name: str) -> torch.nn.Module:
-    """Return a detector with random weights that gives 100 detections of each image."""
+    """Return a detector with random weights."""
     cfg = get_cfg()
     cfg.merge_from_file(find_config(name))
     cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE = "", "cpu"
     torch.manual_seed(0)
-    model = build_model(cfg).eval()
-    with torch.no_grad():
-        for key, parameter in model.named_parameters():
-            if any(word in key for word in ("cls_score", "objectness", "bbox_pred.w")):
-                parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
+    return build_model(cfg).eval()
 
 
 def seconds_of_image(name: str, truth: GroundTruth, rounds: int) -> tuple[float, float, float]:
@@ -144,6 +139,8 @@ def seconds_of_image(name: str, truth: GroundTruth, rounds: int) -> tuple[float,
     image = torch.randint(0, 256, (3, 800, 1066), dtype=torch.uint8)
     entry = {"image": image, "height": SIDE, "width": SIDE}
     found = explain_image(model, entry, truth)
+    # random weights are sure of nothing: the best candidate stands for a detection
+    found.detections = [DetectionRecord(0, [0.0, 0, 1, 1], 0.5, 0, "0", candidate=0)]
 
     def best(run) -> float:
         times = []
@@ -160,7 +157,7 @@ def seconds_of_image(name: str, truth: GroundTruth, rounds: int) -> tuple[float,
     return (
         best(infer),
         best(lambda: explain_image(model, entry, truth, details=False)),
-        best(lambda: heat_map(model, entry, found, 0)) if found.detections else float("nan"),
+        best(lambda: heat_map(model, entry, found, 0)),
     )
 
 

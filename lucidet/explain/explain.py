@@ -17,7 +17,7 @@ from lucidet.explain.judging import add_detections, add_fates
 from lucidet.explain.matching import GroundTruth
 from lucidet.explain.model_facts import num_classes_of
 from lucidet.explain.origins import origin_of
-from lucidet.explain.recompute import Kept, detections_at
+from lucidet.explain.recompute import Kept, detections_at, with_detections
 from lucidet.explain.record import Explanation, ObjectRecord
 from lucidet.explain.view import WATCHED, View
 from lucidet.inspection.trace import Trace, watch
@@ -129,9 +129,12 @@ def _record(view: View, entry: dict[str, Any], classes: Sequence[str]) -> Explan
 def _checked(record: Explanation, view: View) -> Kept:
     """Return the detections that follow from the candidates: those that the detector returned."""
     kept = detections_at(record, view.settings)
-    boxes, _, classes = view.final()
+    boxes, scores, classes = view.final()
     same = len(boxes) == len(kept.boxes) and torch.equal(classes, kept.labels)
     if not same or not torch.allclose(boxes, kept.boxes, atol=1e-2):
+        aligned = with_detections(record, kept, boxes, scores, classes)
+        if aligned is not None:
+            return aligned
         raise ValueError(
             f"the {len(kept.boxes)} detections that follow from the scores are not the "
             f"{len(boxes)} that {type(view.model).__name__} returned: a subclass replaces its "

@@ -12,13 +12,16 @@ from torch import Tensor
 from lucidet.explain.anchors import AnchorGrid
 from lucidet.explain.candidates import event_of
 from lucidet.explain.frames import overlaps
-from lucidet.inspection.event import whole
+from lucidet.inspection.event import Event, whole
 from lucidet.inspection.trace import Trace
 from lucidet.layers import batched_nms
 from lucidet.modeling.proposal_generator.rpn import RPN
 from lucidet.structures import Boxes, clip_padded
 
-__all__ = ["ProposalStage"]
+__all__ = ["ProposalStage", "nearest_rows"]
+
+#: pixels, and units of a score: boxes and scores that differ less are the same
+_ROUNDING = 0.05
 
 #: how far an anchor came, in the order of the stages
 TOPK, SCORE, CLIPPED, SMALL, NMS, BEYOND, KEPT = range(7)
@@ -91,12 +94,27 @@ class ProposalStage:
         self.survivors = picked[order]  # of NMS, best first
         self.anchor_of = picked[kept]
         self.proposals, self.proposal_logits = boxes[kept], logits[kept]
-        shown = whole(event_of(trace, "rpn.proposals", image)["boxes"])
-        if shown.shape != self.proposals.shape or not torch.allclose(shown, self.proposals):
+        self._align(event_of(trace, "rpn.proposals", image))
+
+    def _align(self, event: Event) -> None:
+        """Take the proposals that the detector used, where ties and rounding chose others.
+
+        Raises:
+            ValueError: they are not among the decoded boxes.
+        """
+        boxes, logits = whole(event["boxes"]).float(), whole(event["logits"]).float()
+        if boxes.shape == self.proposals.shape and torch.allclose(boxes, self.proposals):
+            return
+        place = nearest_rows(boxes, logits, self.clipped[self.picked], self.logits[self.picked])
+        if place is None:
             raise ValueError(
                 "the proposals that follow from the RPN's scores are not those that the detector "
                 "used: a subclass replaces predict_proposals; it can't be explained"
             )
+        self.reached[self.anchor_of] = NMS
+        self.anchor_of = self.picked[place]
+        self.reached[self.anchor_of] = KEPT
+        self.proposals, self.proposal_logits = boxes, logits
 
     def suppressor(self, anchor: int) -> dict[str, Any] | None:
         """Return the box that suppressed an anchor's: its anchor, box, logit, and their IoU."""
@@ -153,6 +171,27 @@ class ProposalStage:
             "by": self.suppressor(best) if stage == NMS else None,
             "boxes_on_it": len(anchors),
         }
+
+
+def nearest_rows(
+    boxes: Tensor, scores: Tensor, others: Tensor, other_scores: Tensor
+) -> Tensor | None:
+    """Return for each box the row of `others` that is the same but for rounding; None: one is not.
+
+    Args:
+        boxes: (n, 4); `scores` (n,).
+        others: (m, 4); `other_scores` (m,).
+    """
+    if not len(boxes):
+        return torch.zeros(0, dtype=torch.int64)
+    if not len(others):
+        return None
+    found = []
+    for box, score in zip(boxes, scores, strict=True):
+        gap = (others - box).abs().amax(dim=1) + (other_scores - score).abs()
+        found.append(gap.min(dim=0))
+    gaps, rows = (torch.stack(column) for column in zip(*found, strict=True))
+    return rows if bool((gaps < _ROUNDING).all()) else None
 
 
 def _rounded(box: Tensor) -> list[float]:

@@ -9,7 +9,7 @@ page's script computes the same in the browser.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from lucidet.explain.fates import Fate, Outcome, fate_of
 from lucidet.explain.frames import Frame, overlaps
 from lucidet.explain.matching import GroundTruth, Match, match_detections
+from lucidet.explain.proposals import nearest_rows
 from lucidet.explain.record import Explanation, Settings
 from lucidet.layers import batched_nms
 
@@ -30,6 +31,7 @@ __all__ = [
     "outcome_at",
     "own_labels",
     "truth_of",
+    "with_detections",
 ]
 
 
@@ -111,6 +113,40 @@ def detections_at(explanation: Explanation, settings: Settings) -> Kept:
         too_small.nonzero()[:, 0].tolist(),
         index.tolist(),
         survivors.tolist(),
+    )
+
+
+def with_detections(
+    explanation: Explanation, kept: Kept, boxes: Tensor, scores: Tensor, labels: Tensor
+) -> Kept | None:
+    """Return `kept` with the detections that a detector gave, where ties and rounding chose others.
+
+    Args:
+        explanation: with candidates.
+        kept: what follows from them.
+        boxes, scores, labels: of D detections, pixels of the file, classes of the dataset.
+
+    Returns:
+        None where a detection is no candidate.
+    """
+    found = explanation.candidates
+    all_boxes = torch.tensor(found.box, dtype=torch.float32).reshape(-1, 4)
+    all_boxes = frame_of(explanation).to_file(all_boxes)
+    of_dataset = _dataset_labels(torch.tensor(found.label).long(), explanation.class_map)
+    all_scores = torch.tensor(found.score) + of_dataset  # never near one of another class
+    rows = nearest_rows(boxes, scores + labels, all_boxes, all_scores)
+    if rows is None:
+        return None
+    final = rows.tolist()
+    others = [c for c in kept.survivors if c not in final]
+    return replace(
+        kept,
+        boxes=boxes,
+        scores=scores,
+        labels=labels,
+        candidate=final,
+        beyond=[c for c in kept.beyond if c not in final],
+        survivors=[*final, *(c for c in others if c in kept.beyond)],
     )
 
 

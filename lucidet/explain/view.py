@@ -83,6 +83,7 @@ class View:
         generator = getattr(model, "proposal_generator", None)
         if isinstance(generator, RPN) and self.grid is not None:
             self.rpn = ProposalStage(generator, trace, self.grid, image)
+            self.proposals = self.proposals[: len(self.rpn.proposals)]  # a GPU pads them
         self.roi_names, self.pooler = levels_of_pooler(model)
 
     @property
