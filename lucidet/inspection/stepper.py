@@ -21,6 +21,7 @@ from lucidet.inspection.page.report import PANELS, values_table
 from lucidet.inspection.run import stage_pattern
 from lucidet.inspection.stages import CHAPTERS, STAGES
 from lucidet.inspection.trace import Reached, Trace
+from lucidet.pages.colors import LAYER_COLORS
 
 __all__ = ["Stepper", "terminal_picture"]
 
@@ -241,17 +242,6 @@ def compose(page: PageData, block: dict[str, Any]) -> Any:
 
     from PIL import Image, ImageDraw
 
-    colors = [
-        "#3da5ff",
-        "#ff9f1c",
-        "#2ee56b",
-        "#ff4d6d",
-        "#b98cff",
-        "#9aa7b4",
-        "#00d9d9",
-        "#ffe14d",
-    ]
-
     def decode(address: str) -> Image.Image:
         return Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("RGB")
 
@@ -265,7 +255,7 @@ def compose(page: PageData, block: dict[str, Any]) -> Any:
             picture = Image.blend(picture, heat.crop((0, 0, *picture.size)), 0.6)
         pen = ImageDraw.Draw(picture)
         for x1, y1, x2, y2, _, color, _ in layer.get("boxes", []):
-            pen.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=colors[color], width=2)
+            pen.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=LAYER_COLORS[color], width=2)
     return picture
 
 

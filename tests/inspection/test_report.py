@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lucidet.cli.main import main
-from lucidet.inspection.page.report import PANELS, render, write_report
+from lucidet.inspection.page.report import PANELS, embedded_page, render, write_report
 from lucidet.inspection.stages import CHAPTERS, STAGES
 from lucidet.inspection.trace import Trace, watch
 from lucidet.pages.blocks import box_layer
@@ -179,6 +179,26 @@ def page_file(tmp_path_factory, image_file):
 
     trace = inspect_image(tiny_config(FPN, SIZES), make_record(image_file), training=True)
     return write_report(trace, tmp_path_factory.mktemp("page"))
+
+
+@pytest.mark.slow
+def test_in_a_notebook(tmp_path, look):
+    """A page in a frame has no address of its own: its links must stay within it."""
+    page = tmp_path / "notebook.html"
+    page.write_text("<!doctype html><title>x</title>" + embedded_page(look(until="anchors")))
+    driver = browser(1200, 800)
+    try:
+        driver.get(page.as_uri())
+        position = driver.execute_script(
+            "const inside = document.querySelector('iframe').contentDocument;"
+            "inside.querySelectorAll('.film a')[3].click();"
+            "return inside.getElementById('position').textContent"
+        )
+        assert position.startswith("4 / ")
+        assert driver.execute_script("return frames[0].location.href") == "about:srcdoc"
+        assert [e for e in driver.get_log("browser") if e["level"] == "SEVERE"] == []
+    finally:
+        driver.quit()
 
 
 @pytest.mark.slow

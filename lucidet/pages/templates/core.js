@@ -69,6 +69,24 @@ if ($("theme")) $("theme").addEventListener("click", flipTheme);
 if ($("title")) $("title").textContent = data.title;
 if ($("subtitle")) { $("subtitle").textContent = data.subtitle; $("subtitle").title = data.subtitle; }
 
+/** The address says what is shown, so that it can be sent; a page inside a notebook has none. */
+const inNotebook = location.protocol === "about:";
+function setHash(hash) {
+  if (!inNotebook && location.hash !== hash) history.replaceState(null, "", hash);
+}
+
+/** Call `handler` with the address now, and whenever a link within the page is followed. */
+function onHash(handler) {
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest('a[href^="#"]');
+    if (!inNotebook || !link) return;
+    event.preventDefault();  // it would lead to the notebook's own address
+    handler(link.getAttribute("href"));
+  });
+  addEventListener("hashchange", () => handler(location.hash));
+  handler(inNotebook ? "" : location.hash);
+}
+
 /** Keys of a page: {key: action}; not while a field is typed into. */
 function onKeys(actions) {
   document.addEventListener("keydown", (event) => {

@@ -32,7 +32,7 @@ function zoomable(picture, width, height, changed) {
 
 /** One box: {box, color, label, plate, group, index, classes}. `label` is for hovering, `plate` is written at the box. */
 function drawBox({ box, color, label, group = -1, index = 0, classes = "", kind = "" }) {
-  const [x1, y1, x2, y2] = box;
+  const [x1, y1, x2, y2] = box.map((v) => Number.isFinite(v) ? v : 0);
   const width = Math.max(x2 - x1, 0), height = Math.max(y2 - y1, 0);
   const rect = svg("rect", { x: x1, y: y1, width, height, stroke: color, "data-group": group, "data-index": index,
     "data-label": label, "data-numbers": `x1 ${short(x1)}  y1 ${short(y1)}  x2 ${short(x2)}  y2 ${short(y2)}  (${width.toFixed(1)} x ${height.toFixed(1)})` });

@@ -152,7 +152,7 @@ function open(index) {
   $("file").textContent = nameOf(doc) + (source ? "" : ": the page holds no picture of it, those with the most changes come first");
   $("previous").disabled = index === 0;
   $("next").disabled = index === data.documents.length - 1;
-  if (location.hash !== `#image-${index}`) history.replaceState(null, "", `#image-${index}`);
+  setHash(`#image-${index}`);
   draw();
 }
 
@@ -162,9 +162,9 @@ for (const [id, by] of [["previous", -1], ["next", 1]]) {
   $(id).addEventListener("click", () => move(by));
 }
 onKeys({ t: flipTheme, Escape: () => choose(null), ArrowLeft: () => move(-1), k: () => move(-1), ArrowRight: () => move(1), j: () => move(1) });
-function fromHash() {
-  const match = /^#image-(\d+)$/.exec(location.hash);
+function fromHash(hash) {
+  const match = /^#image-(\d+)$/.exec(hash);
+  if (!match && current >= 0) return;
   open(match ? Math.min(Number(match[1]), data.documents.length - 1) : 0);
 }
-addEventListener("hashchange", fromHash);
-if (data.documents.length) fromHash(); else place.append(make("p", { class: "soft" }, "These runs have no detections to compare."));
+if (data.documents.length) onHash(fromHash); else place.append(make("p", { class: "soft" }, "These runs have no detections to compare."));

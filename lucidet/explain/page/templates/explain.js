@@ -122,11 +122,11 @@ function drawHeat() {
 function remember() {
   const picked = result.picked();
   const hash = picked ? `#${picked.kind === "truth" ? "box" : "detection"}-${picked.index}` : "#all";
-  if (location.hash !== hash) history.replaceState(null, "", hash);
+  setHash(hash);
 }
 
-function fromHash() {
-  const match = /^#(box|detection)-(\d+)$/.exec(location.hash);
+function fromHash(hash) {
+  const match = /^#(box|detection)-(\d+)$/.exec(hash);
   if (match) result.choose({ kind: match[1] === "box" ? "truth" : "detection", index: Number(match[2]) }, true);
   drawHeat();
 }
@@ -142,5 +142,4 @@ drawSliders();
 draw();
 onKeys({ t: flipTheme, Escape: () => result.choose(null), j: () => result.walk(1), ArrowDown: () => result.walk(1),
   k: () => result.walk(-1), ArrowUp: () => result.walk(-1) });
-addEventListener("hashchange", fromHash);
-fromHash();
+onHash(fromHash);

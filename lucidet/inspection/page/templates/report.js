@@ -104,7 +104,7 @@ function show(index) {
 
 function remember() {
   const hash = (here < 0 ? "#result" : `#step-${here}`) + (followed === null ? "" : `/box-${front.followed[followed]}`);
-  if (location.hash !== hash) history.replaceState(null, "", hash);
+  setHash(hash);
 }
 
 function list() {
@@ -135,8 +135,10 @@ const next = () => show(here + 1), back = () => show(here - 1);
 onKeys({ ArrowRight: next, j: next, ArrowLeft: back, k: back, Home: () => show(-1), End: () => show(data.steps.length - 1), t: flipTheme,
   Escape: () => follow(null) });
 
-function fromHash() {
-  const match = /^#(?:result|step-(\d+))(?:\/box-(\d+))?$/.exec(location.hash);
+function fromHash(hash) {
+  const match = /^#(?:result|step-(\d+))(?:\/box-(\d+))?$/.exec(hash);
+  if (!match && here !== null) return;
+  $("stages").classList.remove("open");
   if (match && match[2] !== undefined) {
     const m = front.followed.indexOf(Number(match[2]));
     if (m >= 0 && m !== followed) { followed = m; result.choose({ kind: "truth", index: Number(match[2]) }, true); }
@@ -144,5 +146,4 @@ function fromHash() {
   show(match && match[1] !== undefined ? Math.min(Number(match[1]), data.steps.length - 1) : -1);
 }
 result.update(front.view);
-addEventListener("hashchange", () => { fromHash(); $("stages").classList.remove("open"); });
-fromHash();
+onHash(fromHash);
