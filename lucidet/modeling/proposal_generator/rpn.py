@@ -46,6 +46,8 @@ class RPN(nn.Module):
     normalize_by_sampled = False
     rank_probabilities = False
     metrics: dict[str, Tensor] = {}
+    _subsamples_each_image = True
+    _losses_see_samples_only = False
 
     @configurable
     def __init__(

@@ -79,6 +79,7 @@ class ROIHeads(nn.Module):
     mask_on = False
     keypoint_on = False
     metrics: dict[str, Tensor] = {}
+    _samples_each_image = True
 
     @configurable
     def __init__(
