@@ -120,15 +120,12 @@ def _iou_parts(boxes1: Tensor, boxes2: Tensor, eps: float) -> tuple[Tensor, Tens
     low = torch.maximum(boxes1[..., :2], boxes2[..., :2])
     high = torch.minimum(boxes1[..., 2:], boxes2[..., 2:])
     inter = (high - low).clamp(min=0).prod(dim=-1)
-    union = _area(boxes1) + _area(boxes2) - inter
+    area1, area2 = ((b[..., 2:] - b[..., :2]).prod(dim=-1) for b in (boxes1, boxes2))
+    union = area1 + area2 - inter
     around = torch.maximum(boxes1[..., 2:], boxes2[..., 2:]) - torch.minimum(
         boxes1[..., :2], boxes2[..., :2]
     )
     return inter / (union + eps), union, around
-
-
-def _area(boxes: Tensor) -> Tensor:
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def giou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:

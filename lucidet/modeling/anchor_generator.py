@@ -156,28 +156,19 @@ class _GridAnchorGenerator(nn.Module):
     def grid_anchors(self, grid_sizes: Sequence[Sequence[int]]) -> list[Tensor]:
         """Return per level the anchors (R_l, B) of a grid of (height, width) cells."""
         anchors = []
-        steps = self._steps(grid_sizes)
-        for (height, width), (down, across), cell in zip(
-            grid_sizes, steps, self.cell_anchors.buffers(), strict=True
+        for (height, width), stride, cell in zip(
+            grid_sizes, self.strides, self.cell_anchors.buffers(), strict=True
         ):
-            x = (
-                torch.arange(width, device=cell.device, dtype=torch.float32) + self.offset
-            ) * across
-            y = (torch.arange(height, device=cell.device, dtype=torch.float32) + self.offset) * down
+            down, across = stride, stride
+            if self.measure_strides:  # on an image of 800 pixels 13 cells lie 61 apart, not 64
+                down = grid_sizes[0][0] * self.strides[0] // height
+                across = grid_sizes[0][1] * self.strides[0] // width
+            x = torch.arange(width, device=cell.device, dtype=torch.float32) + self.offset
+            y = torch.arange(height, device=cell.device, dtype=torch.float32) + self.offset
+            x, y = x * across, y * down
             moves = self.place(x.repeat(height), y.repeat_interleave(width))
             anchors.append((moves[:, None] + cell).flatten(0, 1))  # (HW, A, B) -> (HWA, B)
         return anchors
-
-    def _steps(self, grid_sizes: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
-        """Return per level the pixels between cells, down and across.
-
-        A map of 13 cells on an image of 800 pixels has a nominal stride of 64 and a measured one of
-        61. The image's size is that of the finest grid times its stride.
-        """
-        if not self.measure_strides:
-            return [(stride, stride) for stride in self.strides]
-        height, width = (cells * self.strides[0] for cells in grid_sizes[0])
-        return [(height // h, width // w) for h, w in grid_sizes]
 
     def _kept_grids(self, sizes: Sequence[Sequence[int]]) -> list[Tensor]:
         """Return `grid_anchors`, computed once for each of the last sizes: 9 launches a level.

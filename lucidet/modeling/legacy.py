@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from lucidet.modeling.assigners import Assigner, Assignment, BatchAssigner, assign_batch
-from lucidet.modeling.assigners.geometry import grow
+from lucidet.modeling.assigners.atss import grow
 from lucidet.modeling.box_regression import Box2BoxTransform
 from lucidet.modeling.matcher import Matcher
 from lucidet.structures import Boxes, PaddedBoxes

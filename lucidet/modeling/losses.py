@@ -71,7 +71,7 @@ def mean_over_ranks(value: Tensor, at_least: float) -> Tensor:
 
     As gradients are averaged over them too, the run's sums are divided by the run's sum of `value`.
     """
-    if world_size() == 1:
+    if not (dist.is_available() and dist.is_initialized()):
         return value.clamp(min=at_least)
     total = value.detach().clone()
     dist.all_reduce(total)

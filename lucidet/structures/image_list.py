@@ -94,13 +94,9 @@ class ImageList:
         # written once into the batch; padding and stacking would copy every image twice
         shape = (len(tensors), *tensors[0].shape[:-2], height, width)
         tensor = tensors[0].new_full(shape, pad_value, dtype=dtype, pin_memory=pin_memory)
-        batch = ImageList(tensor, image_sizes)
-        if tensor.device.type == "cpu":
-            for index, image in enumerate(tensors):
-                batch[index].copy_(image)
-        else:  # one launch
-            torch._foreach_copy_([batch[i] for i in range(len(batch))], list(tensors))
-        return batch
+        places = [own[..., :h, :w] for own, (h, w) in zip(tensor, image_sizes, strict=True)]
+        torch._foreach_copy_(places, list(tensors))  # on a GPU one launch
+        return ImageList(tensor, image_sizes)
 
 
 def _refuse(tensors: Any) -> NoReturn:

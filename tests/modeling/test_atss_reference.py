@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lucidet.config import get_cfg
 from lucidet.layers import ShapeSpec
 from lucidet.modeling.anchor_generator import DefaultAnchorGenerator
-from lucidet.modeling.assigners.geometry import grow
+from lucidet.modeling.assigners.atss import grow
 from lucidet.modeling.backbone import Backbone
 from lucidet.modeling.legacy import LegacyBox2BoxTransform
 from lucidet.modeling.meta_arch.atss import ATSS, PointTransform, build_assigner

@@ -76,18 +76,15 @@ def fast_roi_align_levels(
     Returns:
         (R, C, height, width) in the order of ``boxes``, channels-last in memory.
     """
-    height, width = output_size
-    channels = features[0].shape[1]
-    rows = [f.permute(0, 2, 3, 1).reshape(-1, channels).contiguous() for f in features]
-    flat = rows[0] if len(rows) == 1 else torch.cat(rows)  # (sum of N H W, C)
-    if len(boxes) == 0 or flat.shape[0] == 0:
-        return flat.sum() * 0 + flat.new_zeros(len(boxes), channels, height, width)
+    shape = (len(boxes), *output_size, features[0].shape[1])
+    if len(boxes) == 0 or all(level.numel() == 0 for level in features):
+        nothing = torch.stack([level.sum() for level in features]).sum() * 0
+        return nothing + nothing.new_zeros(shape).permute(0, 3, 1, 2)
     with torch.no_grad():
         matrix = _interpolation_matrix(
             features, boxes, levels, output_size, spatial_scales, sampling_ratio, aligned
         )
-    pooled = _SparseProduct.apply(flat, *matrix)
-    return pooled.view(len(boxes), height, width, channels).permute(0, 3, 1, 2)
+    return _SparseProduct.apply(*matrix, *features).view(shape).permute(0, 3, 1, 2)
 
 
 class _Matrix(NamedTuple):
@@ -102,9 +99,14 @@ class _SparseProduct(torch.autograd.Function):
     """S @ F, with the transposed product as its gradient."""
 
     @staticmethod
-    def forward(ctx: Any, flat: Tensor, columns: Tensor, weights: Tensor, offsets: Tensor) -> Any:
+    def forward(
+        ctx: Any, columns: Tensor, weights: Tensor, offsets: Tensor, *features: Tensor
+    ) -> Tensor:
         ctx.save_for_backward(columns, weights, offsets)
-        ctx.num_rows = flat.shape[0]
+        ctx.shapes = [level.permute(0, 2, 3, 1).shape for level in features]
+        rows = [level.permute(0, 2, 3, 1).reshape(-1, level.shape[1]) for level in features]
+        flat = rows[0].contiguous() if len(rows) == 1 else torch.cat(rows)  # (sum of N H W, C)
+        del rows  # as large as `flat`
         options: Any = {"mode": "sum", "include_last_offset": True}
         return F.embedding_bag(columns, flat, offsets, per_sample_weights=weights, **options)
 
@@ -112,8 +114,9 @@ class _SparseProduct(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
         matrix = _Matrix(*ctx.saved_tensors)
-        columns, weights, offsets = _transposed(matrix, ctx.num_rows)
-        rows = F.embedding_bag(
+        lengths = [shape[:3].numel() for shape in ctx.shapes]
+        columns, weights, offsets = _transposed(matrix, sum(lengths))
+        flat = F.embedding_bag(
             columns,
             grad.contiguous(),
             offsets,
@@ -121,7 +124,12 @@ class _SparseProduct(torch.autograd.Function):
             per_sample_weights=weights,
             include_last_offset=True,
         )
-        return rows, None, None, None
+        # copies, so that each level's gradient is released when it has been used
+        maps = [
+            rows.view(shape).permute(0, 3, 1, 2).contiguous()
+            for rows, shape in zip(flat.split(lengths), ctx.shapes, strict=True)
+        ]
+        return None, None, None, *maps
 
 
 def _transposed(matrix: _Matrix, num_columns: int) -> _Matrix:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lucidet.layers.fast.highest_iou import highest_iou
 from lucidet.modeling.assigners.assignment import Assignment, BatchAssigner
-from lucidet.modeling.matcher import Matcher, check_thresholds, labels_of_quality
+from lucidet.modeling.matcher import Matcher, check_thresholds
 from lucidet.structures import (
     Boxes,
     PaddedBoxes,
@@ -89,8 +89,8 @@ def _assign_by_iou(
         boxes, levels = anchors.tensor, [anchors.tensor.shape[1]]
     else:
         boxes = torch.cat([level.tensor for level in anchors])
-        levels = [len(level) for level in anchors]
-    shape = (len(gt_boxes), sum(levels))
+        levels = [len(level.tensor) for level in anchors]
+    shape = (len(gt_boxes.tensor), sum(levels))
     # what pads them must overlap nothing, also where the caller has moved its edges
     targets = gt_boxes.tensor.where(gt_boxes.valid[..., None], 0.0)
     if 0 in (*shape, targets.shape[1]):
@@ -98,7 +98,9 @@ def _assign_by_iou(
     low_quality = rules.allow_low_quality_matches
     quality, matched, is_best = highest_iou(targets, boxes, levels, low_quality)
     finite = [threshold for threshold in rules.thresholds if math.isfinite(threshold)]
-    labels = labels_of_quality(quality, finite, rules.labels)
+    labels = torch.full_like(quality, rules.labels[0], dtype=torch.int8)
+    for threshold, label in zip(finite, rules.labels[1:], strict=True):
+        labels.masked_fill_(quality >= threshold, label)
     if is_best is not None:
         labels.masked_fill_(is_best, 1)
     return Assignment(matched, labels, quality.float())

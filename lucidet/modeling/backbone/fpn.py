@@ -129,15 +129,14 @@ class FPN(Backbone):
         maps = self.bottom_up(x)
         pyramid: list[Tensor] = []  # finest first
         joined: Tensor | None = None
-        names = reversed(self.in_features)
-        for name, lateral, output in zip(names, self.lateral_convs, self.output_convs, strict=True):
-            fine = lateral(maps[name])
+        for name, number in zip(reversed(self.in_features), reversed(self._levels), strict=True):
+            fine = getattr(self, f"fpn_lateral{number}")(maps[name])
             if joined is not None:
                 fine = fine + F.interpolate(joined, size=fine.shape[-2:], mode="nearest")
                 if self._fuse_type == "avg":
                     fine = fine / 2
             joined = fine
-            pyramid.insert(0, output(joined))
+            pyramid.insert(0, getattr(self, f"fpn_output{number}")(joined))
         if self.top_block is not None:
             source = self.top_block.in_feature
             if source in maps:

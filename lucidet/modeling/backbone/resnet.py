@@ -150,7 +150,8 @@ class ResNet(Backbone):
             raise ValueError(f"the ResNet takes images (N, C, H, W), got shape {tuple(x.shape)}")
         outputs = {"stem": self.stem(x)}
         x = outputs["stem"]
-        for name, stage in zip(self.stage_names, self.stages, strict=True):
+        for name in self.stage_names:
+            stage = getattr(self, name)
             if self.training and name in self.checkpoint_stages:
                 x = checkpointed(stage, x)
             elif self.training and x.device.type in FrozenBatchNorm2d.fold_on:

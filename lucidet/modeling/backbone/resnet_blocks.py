@@ -141,15 +141,10 @@ class BottleneckBlock(CNNBlockBase):
         )
         self.conv3 = _conv(bottleneck_channels, out_channels, 1, norm)
 
-    def middle(self, x: Tensor) -> Tensor:
-        """Apply the convolution in the middle."""
-        return self.conv2(x)
-
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, C, H / S, W / S)."""
         residual = F.relu_(self.conv1(x))
-        residual = F.relu_(self.middle(residual))
-        residual = self.conv3(residual)
+        residual = self.conv3(F.relu_(self.conv2(residual)))
         residual += x if self.shortcut is None else self.shortcut(x)
         return F.relu_(residual)
 
@@ -217,10 +212,16 @@ class DeformBottleneckBlock(BottleneckBlock):
             **geometry,
         )
 
-    def middle(self, x: Tensor) -> Tensor:
-        """Apply the deformable convolution."""
-        offset = self.conv2_offset(x)
-        if not self.deform_modulated:
-            return self.conv2(x, offset)
-        samples = offset.shape[1] // 3
-        return self.conv2(x, offset[:, : 2 * samples], offset[:, 2 * samples :].sigmoid())
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, C, H / S, W / S)."""
+        residual = F.relu_(self.conv1(x))
+        offset = self.conv2_offset(residual)
+        if self.deform_modulated:
+            samples = offset.shape[1] // 3
+            weights = offset[:, 2 * samples :].sigmoid()
+            residual = self.conv2(residual, offset[:, : 2 * samples], weights)
+        else:
+            residual = self.conv2(residual, offset)
+        residual = self.conv3(F.relu_(residual))
+        residual += x if self.shortcut is None else self.shortcut(x)
+        return F.relu_(residual)

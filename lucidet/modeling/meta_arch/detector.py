@@ -139,7 +139,7 @@ class Detector(nn.Module):
         if not self.training:
             return images, None
         given = [record["instances"] for record in batched_inputs]
-        return images, instances_on_device(given, self.device, self.own_classes)
+        return images, instances_on_device(given, self.pixel_mean.device, self.own_classes)
 
     def __prepare_scriptable__(self) -> NoReturn:
         """Refuse TorchScript and ONNX: torch.jit.script calls this before it compiles a module."""

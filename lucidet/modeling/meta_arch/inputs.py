@@ -70,12 +70,11 @@ def _is_sound(instances: Instances | None, num_classes: int | None) -> bool:
     """Return whether boxes are finite and have an area, and classes are in 0..K-1."""
     if instances is None:
         return False
-    boxes, fields = instances.gt_boxes.tensor, instances.get_fields()
+    boxes, classes = instances.gt_boxes.tensor, getattr(instances, "gt_classes", None)
     if boxes.device.type == "cpu" and boxes.shape[1] == 4:
         sizes = boxes[:, 2:] - boxes[:, :2]
         if not (boxes.isfinite().all() and (sizes > 0).all()):
             return False
-    classes = fields.get("gt_classes")
     if classes is None or num_classes is None or classes.device.type != "cpu" or not len(classes):
         return True
     return bool(classes.min() >= 0) and bool(classes.max() < num_classes)
@@ -152,8 +151,8 @@ def normalized_batch(
         return _normalized_there(images, mean, std, padding)
     dtype = torch.result_type(images[0], mean)
     batch = ImageList.from_tensors([im.to(mean.device) for im in images], *padding, dtype=dtype)
-    for index in range(len(images)):  # within the batch: each image is written once
-        batch[index].sub_(mean).div_(std)
+    for image, (height, width) in zip(batch.tensor, batch.image_sizes, strict=True):
+        image[:, :height, :width].sub_(mean).div_(std)
     return batch
 
 

@@ -276,7 +276,6 @@ class RPN(nn.Module):
             "rpn/num_pos_anchors": positive.sum() / num_images,
             "rpn/num_neg_anchors": (labels == 0).sum() / num_images,
         }
-        logits = torch.cat(pred_objectness_logits, dim=1).float()
         normalizer: int | Tensor = self.batch_size_per_image * num_images
         if self.normalize_by_sampled:
             normalizer = (labels >= 0).sum().clamp(min=1)
