@@ -31,10 +31,10 @@ AIMS = {
     "FCOS": Counts(15, 55, 800),
 }
 CEILINGS = {
-    "Faster R-CNN FPN": Counts(31, 117, 1922),
-    "RetinaNet": Counts(23, 78, 1028),
-    "ATSS": Counts(23, 83, 1000),
-    "FCOS": Counts(22, 78, 943),
+    "Faster R-CNN FPN": Counts(29, 107, 1862),
+    "RetinaNet": Counts(21, 68, 972),
+    "ATSS": Counts(21, 73, 953),
+    "FCOS": Counts(21, 69, 899),
 }
 
 

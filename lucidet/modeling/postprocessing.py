@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,8 +13,18 @@ from torch import Tensor
 from lucidet.layers import paste_masks_in_image
 from lucidet.structures import Instances, PaddedInstances, clip_padded, take_rows, tensor_on
 from lucidet.utils.memory import retry_if_cuda_oom
+from lucidet.utils.probe import probe_images
 
-__all__ = ["detector_postprocess", "keep_rows", "postprocess_padded"]
+__all__ = [
+    "batch_on_gpu",
+    "detector_postprocess",
+    "keep_rows",
+    "postprocess",
+    "postprocess_padded",
+]
+
+#: pasted masks of an image that a probe shows, which are as large as the image
+MASKS_SHOWN = 20
 
 
 def detector_postprocess(
@@ -109,3 +120,78 @@ def keep_rows(batch: PaddedInstances, keep: Tensor) -> PaddedInstances:
     first = torch.where(keep, 0, 1).argsort(dim=1, stable=True)  # (N, P)
     fields = {name: take_rows(values, first) for name, values in batch.fields.items()}
     return PaddedInstances(batch.image_sizes, fields, keep.sum(dim=1))
+
+
+def postprocess(
+    instances: Sequence[Instances],
+    batched_inputs: Sequence[dict[str, Any]],
+    image_sizes: Sequence[tuple[int, int]],
+    keep_empty: bool = False,
+    whole_pixels: bool = False,
+) -> list[dict[str, Any]]:
+    """Scale each image's detections to the size asked for.
+
+    Args:
+        instances: per image, in the frame of its `image`.
+        batched_inputs: per image, with `height` and `width` where another size is asked for.
+        image_sizes: (height, width) of each image without padding.
+        keep_empty: keep boxes that clipping leaves without area.
+        whole_pixels: masks are pasted as in torchvision; see
+            :func:`lucidet.layers.paste_masks_in_image`.
+
+    Returns:
+        Per image ``{"instances": Instances}``.
+    """
+    sizes = [
+        (record.get("height", height), record.get("width", width))
+        for record, (height, width) in zip(batched_inputs, image_sizes, strict=True)
+    ]
+    batch = batch_on_gpu(instances)
+    if batch is not None and "pred_boxes" in batch.fields:
+        scaled = postprocess_padded(batch, sizes, keep_empty).split()
+    else:
+        scaled = [
+            detector_postprocess(found, *size, keep_empty=keep_empty, whole_pixels=whole_pixels)
+            for found, size in zip(instances, sizes, strict=True)
+        ]
+
+    def of_image(image: int) -> dict[str, Any] | None:
+        final = scaled[image]
+        if not final.has("scores"):
+            return None
+        boxes, classes = final.pred_boxes.tensor, final.pred_classes
+        return {"boxes": boxes, "scores": final.scores, "classes": classes}
+
+    probe_images("detections.final", len(scaled), of_image)
+    _show_masks_and_keypoints(scaled)
+    return [{"instances": found} for found in scaled]
+
+
+def _show_masks_and_keypoints(results: Sequence[Instances]) -> None:
+    """Show the pasted masks of each image's first detections, and all keypoints."""
+
+    def masks(image: int) -> dict[str, Any] | None:
+        own = results[image]
+        if not (own.has("pred_masks") and own.has("scores")):
+            return None
+        shown = {"boxes": own.pred_boxes.tensor, "classes": own.pred_classes}
+        shown |= {"scores": own.scores, "masks": own.pred_masks}
+        return {name: values[:MASKS_SHOWN] for name, values in shown.items()}
+
+    def keypoints(image: int) -> dict[str, Any] | None:
+        own = results[image]
+        if not (own.has("pred_keypoints") and own.has("scores")):
+            return None
+        return {"boxes": own.pred_boxes.tensor, "keypoints": own.pred_keypoints}
+
+    probe_images("detections.masks", len(results), masks)
+    probe_images("detections.keypoints", len(results), keypoints)
+
+
+def batch_on_gpu(instances: Sequence[Instances]) -> PaddedInstances | None:
+    """Return the batch that results are views of, where a look at each would make a GPU wait.
+
+    On a CPU each image is looked at, and boxes that are not finite raise an error.
+    """
+    batch = PaddedInstances.untouched(instances)
+    return None if batch is None or batch.count.device.type == "cpu" else batch

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from lucidet.config import CfgNode
 from lucidet.layers import batched_nms
 from lucidet.modeling.augmented_views import DatasetMapperTTA, ResizeFlip
-from lucidet.modeling.meta_arch.detector import Record
-from lucidet.modeling.meta_arch.inputs import check_inputs
+from lucidet.modeling.meta_arch.detector import Record, check_inputs
 from lucidet.modeling.optimize import OptimizedModel
 from lucidet.modeling.postprocessing import detector_postprocess
 from lucidet.structures import Boxes, Instances, pairwise_iou

@@ -153,7 +153,7 @@ def pad_fields(instances: Sequence[Instances], prefix: str = "") -> dict[str, Te
     fields = {}
     for name in instances[0].get_fields():
         kind = Boxes if name.endswith("boxes") else Tensor
-        values: list[Any] = [own.get(name) if own.has(name) else None for own in instances]
+        values: list[Any] = [own.get_fields().get(name) for own in instances]
         if name.startswith(prefix) and all(type(value) is kind for value in values):
             fields[name] = pad_rows([getattr(value, "tensor", value) for value in values])
     return fields

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lucidet.modeling.meta_arch.inputs import instances_on_device, normalized_batch
+from lucidet.modeling.meta_arch.detector import instances_on_device, normalized_batch
 from lucidet.structures import Boxes, Instances
 from tests.modeling.operator_count import counted_operators
 from tests.modeling.pretended_gpu import GPU, put_on_host

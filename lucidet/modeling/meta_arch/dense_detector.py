@@ -310,7 +310,8 @@ class DenseDetector(Detector):
     def set_moving_average(self, name: str, value: float) -> None:
         """Let the moving average `name` go on from `value`, of this process."""
         self.moving_averages = self.moving_averages | {name}
-        self.register_buffer(name, torch.tensor(float(value), device=self.device), False)
+        device = self.pixel_mean.device
+        self.register_buffer(name, torch.tensor(float(value), device=device), False)
 
     def _candidates(
         self, anchors: list[Boxes], scores: list[Tensor], deltas: list[Tensor], logits: bool

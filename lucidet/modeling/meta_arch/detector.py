@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -19,21 +19,27 @@ from lucidet.modeling.meta_arch.class_map import (
     with_classes,
 )
 from lucidet.modeling.meta_arch.inputs import (
-    check_inputs,
-    instances_on_device,
-    normalized_batch,
+    column_on_device,
+    normalized_on_gpu,
+    refuse_batch,
+    refuse_image,
+    refuse_instances,
 )
-from lucidet.modeling.postprocessing import detector_postprocess, keep_rows, postprocess_padded
-from lucidet.structures import ImageList, Instances, PaddedInstances
-from lucidet.utils.probe import probe, probe_images
+from lucidet.modeling.postprocessing import batch_on_gpu, keep_rows, postprocess
+from lucidet.structures import ImageList, Instances
+from lucidet.utils.probe import probe
 
-__all__ = ["Detector", "Record", "normalized_batch", "postprocess"]
+__all__ = [
+    "Detector",
+    "Record",
+    "check_inputs",
+    "instances_on_device",
+    "normalized_batch",
+    "postprocess",
+]
 
 #: one image's entry of a batch: `image`, at training `instances`, and what names the image
 Record = dict[str, Any]
-
-#: pasted masks of an image that a probe shows, which are as large as the image
-MASKS_SHOWN = 20
 
 
 class Detector(nn.Module):
@@ -178,7 +184,7 @@ class Detector(nn.Module):
         """Return the detections of each image with the data set's classes."""
         if self.class_map is None:
             return detections
-        batch = _batch_on_gpu(detections)
+        batch = batch_on_gpu(detections)
         if batch is not None:
             classes = self.class_map[batch.fields["pred_classes"]]  # (N, P)
             fields = {**batch.fields, "pred_classes": classes}
@@ -196,76 +202,101 @@ class Detector(nn.Module):
         return postprocess(instances, batched_inputs, image_sizes, self.keep_empty_boxes)
 
 
-def postprocess(
-    instances: Sequence[Instances],
-    batched_inputs: Sequence[Record],
-    image_sizes: Sequence[tuple[int, int]],
-    keep_empty: bool = False,
-    whole_pixels: bool = False,
-) -> list[Record]:
-    """Scale each image's detections to the size asked for.
+def check_inputs(
+    batched_inputs: Sequence[Mapping[str, Any]],
+    *,
+    num_channels: int,
+    training: bool,
+    num_classes: int | None = None,
+) -> None:
+    """Refuse a batch that could only fail, or spoil the training, further down.
+
+    A box without area would turn into a NaN loss thousands of steps later; a class outside 0..K-1
+    would be an index error on the GPU, without a name. Values on a GPU are not looked at, because
+    that would make each step wait for it.
 
     Args:
-        instances: per image, in the frame of its `image`.
-        batched_inputs: per image, with `height` and `width` where another size is asked for.
-        image_sizes: (height, width) of each image without padding.
-        keep_empty: keep boxes that clipping leaves without area.
-        whole_pixels: masks are pasted as in torchvision; see
-            :func:`lucidet.layers.paste_masks_in_image`.
+        batched_inputs: one dict an image, with `image` (C, H, W) and, at training, `instances`.
+        num_channels: C, that the model was built for.
+        training: ground truth is needed.
+        num_classes: K, where the model has classes.
 
-    Returns:
-        Per image ``{"instances": Instances}``.
+    Raises:
+        ValueError: as ``image 17 (a.jpg), gt_boxes[3] = [40, 10, 40, 90]: width must be > 0``.
     """
-    sizes = [
-        (record.get("height", height), record.get("width", width))
-        for record, (height, width) in zip(batched_inputs, image_sizes, strict=True)
-    ]
-    batch = _batch_on_gpu(instances)
-    if batch is not None and "pred_boxes" in batch.fields:
-        scaled = postprocess_padded(batch, sizes, keep_empty).split()
-    else:
-        scaled = [
-            detector_postprocess(found, *size, keep_empty=keep_empty, whole_pixels=whole_pixels)
-            for found, size in zip(instances, sizes, strict=True)
-        ]
-
-    def of_image(image: int) -> dict[str, Any] | None:
-        final = scaled[image]
-        if not final.has("scores"):
-            return None
-        boxes, classes = final.pred_boxes.tensor, final.pred_classes
-        return {"boxes": boxes, "scores": final.scores, "classes": classes}
-
-    probe_images("detections.final", len(scaled), of_image)
-    _show_masks_and_keypoints(scaled)
-    return [{"instances": found} for found in scaled]
+    if isinstance(batched_inputs, Mapping | Tensor) or not batched_inputs:
+        refuse_batch(batched_inputs)
+    for index, record in enumerate(batched_inputs):
+        image = record.get("image")
+        if image is None or image.dim() != 3 or len(image) != num_channels:
+            refuse_image(record, index, num_channels)
+        if training and not _is_sound(record.get("instances"), num_classes):
+            refuse_instances(record, index, num_classes)
 
 
-def _show_masks_and_keypoints(results: Sequence[Instances]) -> None:
-    """Show the pasted masks of each image's first detections, and all keypoints."""
-
-    def masks(image: int) -> dict[str, Any] | None:
-        own = results[image]
-        if not (own.has("pred_masks") and own.has("scores")):
-            return None
-        shown = {"boxes": own.pred_boxes.tensor, "classes": own.pred_classes}
-        shown |= {"scores": own.scores, "masks": own.pred_masks}
-        return {name: values[:MASKS_SHOWN] for name, values in shown.items()}
-
-    def keypoints(image: int) -> dict[str, Any] | None:
-        own = results[image]
-        if not (own.has("pred_keypoints") and own.has("scores")):
-            return None
-        return {"boxes": own.pred_boxes.tensor, "keypoints": own.pred_keypoints}
-
-    probe_images("detections.masks", len(results), masks)
-    probe_images("detections.keypoints", len(results), keypoints)
+def _is_sound(instances: Instances | None, num_classes: int | None) -> bool:
+    """Return whether boxes are finite and have an area, and classes are in 0..K-1."""
+    if instances is None:
+        return False
+    boxes, classes = instances.gt_boxes.tensor, getattr(instances, "gt_classes", None)
+    if boxes.device.type == "cpu" and boxes.shape[1] == 4:
+        sizes = boxes[:, 2:] - boxes[:, :2]
+        if not (boxes.isfinite().all() and (sizes > 0).all()):
+            return False
+    if classes is None or num_classes is None or classes.device.type != "cpu" or not len(classes):
+        return True
+    return bool(classes.min() >= 0) and bool(classes.max() < num_classes)
 
 
-def _batch_on_gpu(instances: Sequence[Instances]) -> PaddedInstances | None:
-    """Return the batch that results are views of, where a look at each would make a GPU wait.
+def normalized_batch(
+    images: Sequence[Tensor],
+    mean: Tensor,
+    std: Tensor,
+    size_divisibility: int = 0,
+    padding_constraints: dict[str, int] | None = None,
+) -> ImageList:
+    """Return (image - mean) / std of each image in one batch, with zeros around.
 
-    On a CPU each image is looked at, and boxes that are not finite raise an error.
+    Args:
+        images: each (C, H_i, W_i), of any number type, on the device of `mean` or on another.
+        mean, std: (C, 1, 1).
+        size_divisibility, padding_constraints: as in :meth:`ImageList.from_tensors`.
     """
-    batch = PaddedInstances.untouched(instances)
-    return None if batch is None or batch.count.device.type == "cpu" else batch
+    padding = (size_divisibility, 0.0, padding_constraints)
+    if mean.device.type != "cpu":
+        return normalized_on_gpu(images, mean, std, padding)
+    dtype = torch.result_type(images[0], mean)
+    batch = ImageList.from_tensors([im.to(mean.device) for im in images], *padding, dtype=dtype)
+    for image, (height, width) in zip(batch.tensor, batch.image_sizes, strict=True):
+        image[:, :height, :width].sub_(mean).div_(std)
+    return batch
+
+
+def instances_on_device(
+    instances: Sequence[Instances], device: torch.device, classes: Tensor | None = None
+) -> list[Instances]:
+    """Return each image's instances on a device; each field of all images is copied at once.
+
+    Fields of the results are views of the batch's. A field whose type can't be concatenated, or
+    that not every image has, is copied image by image.
+
+    Args:
+        instances: of each image.
+        device: where to.
+        classes: on the device: an entry for each class of `gt_classes`, by which it is replaced.
+    """
+    if device.type == "cpu" and classes is None:
+        return [own.to(device) for own in instances]
+    names = instances[0].get_fields()
+    if any(own.get_fields().keys() != names.keys() for own in instances):
+        moved = [own.to(device, non_blocking=True) for own in instances]
+        for own in moved if classes is not None else ():
+            own.gt_classes = classes[own.gt_classes]  # type: ignore[index]
+        return moved
+    results = [Instances(own.image_size) for own in instances]
+    for name in names:
+        values = [own.get(name) for own in instances]
+        mapped = classes if name == "gt_classes" else None
+        for result, value in zip(results, column_on_device(values, device, mapped), strict=True):
+            result.set(name, value)
+    return results

@@ -1,4 +1,4 @@
-"""What happens to a batch before the first layer: checks on the host, then on to the device.
+"""How a batch gets to a GPU, and what is said of one that a detector can't take.
 
 Images and ground truth go to a GPU in one copy each (from pinned memory), whatever the number of
 images, and what is launched there does not depend on it either.
@@ -15,9 +15,16 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from lucidet.structures import ImageList, Instances
+from lucidet.structures import ImageList
 
-__all__ = ["check_inputs", "describe_input", "instances_on_device", "normalized_batch"]
+__all__ = [
+    "column_on_device",
+    "describe_input",
+    "normalized_on_gpu",
+    "refuse_batch",
+    "refuse_image",
+    "refuse_instances",
+]
 
 
 def describe_input(record: Mapping[str, Any], index: int) -> str:
@@ -34,53 +41,7 @@ def describe_input(record: Mapping[str, Any], index: int) -> str:
     return name or f"image number {index} of the batch"
 
 
-def check_inputs(
-    batched_inputs: Sequence[Mapping[str, Any]],
-    *,
-    num_channels: int,
-    training: bool,
-    num_classes: int | None = None,
-) -> None:
-    """Refuse a batch that could only fail, or spoil the training, further down.
-
-    A box without area would turn into a NaN loss thousands of steps later; a class outside 0..K-1
-    would be an index error on the GPU, without a name. Values on a GPU are not looked at, because
-    that would make each step wait for it.
-
-    Args:
-        batched_inputs: one dict an image, with `image` (C, H, W) and, at training, `instances`.
-        num_channels: C, that the model was built for.
-        training: ground truth is needed.
-        num_classes: K, where the model has classes.
-
-    Raises:
-        ValueError: as ``image 17 (a.jpg), gt_boxes[3] = [40, 10, 40, 90]: width must be > 0``.
-    """
-    if isinstance(batched_inputs, Mapping | Tensor) or not batched_inputs:
-        _refuse_batch(batched_inputs)
-    for index, record in enumerate(batched_inputs):
-        image = record.get("image")
-        if image is None or image.dim() != 3 or len(image) != num_channels:
-            _refuse_image(record, index, num_channels)
-        if training and not _is_sound(record.get("instances"), num_classes):
-            _refuse_instances(record, index, num_classes)
-
-
-def _is_sound(instances: Instances | None, num_classes: int | None) -> bool:
-    """Return whether boxes are finite and have an area, and classes are in 0..K-1."""
-    if instances is None:
-        return False
-    boxes, classes = instances.gt_boxes.tensor, getattr(instances, "gt_classes", None)
-    if boxes.device.type == "cpu" and boxes.shape[1] == 4:
-        sizes = boxes[:, 2:] - boxes[:, :2]
-        if not (boxes.isfinite().all() and (sizes > 0).all()):
-            return False
-    if classes is None or num_classes is None or classes.device.type != "cpu" or not len(classes):
-        return True
-    return bool(classes.min() >= 0) and bool(classes.max() < num_classes)
-
-
-def _refuse_batch(batched_inputs: Any) -> NoReturn:
+def refuse_batch(batched_inputs: Any) -> NoReturn:
     got = "an empty" if len(batched_inputs) == 0 else "a"
     raise ValueError(
         "a detector takes a list with one dict an image, "
@@ -88,7 +49,7 @@ def _refuse_batch(batched_inputs: Any) -> NoReturn:
     )
 
 
-def _refuse_image(record: Mapping[str, Any], index: int, num_channels: int) -> NoReturn:
+def refuse_image(record: Mapping[str, Any], index: int, num_channels: int) -> NoReturn:
     name = describe_input(record, index)
     if "image" not in record:
         raise ValueError(f"{name}: the dict has no 'image'; its keys are {sorted(record)}")
@@ -99,8 +60,8 @@ def _refuse_image(record: Mapping[str, Any], index: int, num_channels: int) -> N
     )
 
 
-def _refuse_instances(record: Mapping[str, Any], index: int, num_classes: int | None) -> NoReturn:
-    """Name the first ground-truth box, or class, for which `_is_sound` does not hold."""
+def refuse_instances(record: Mapping[str, Any], index: int, num_classes: int | None) -> NoReturn:
+    """Name the first ground-truth box, or class, that a model can't be trained with."""
     name = describe_input(record, index)
     if "instances" not in record:
         raise ValueError(
@@ -132,31 +93,7 @@ def _refuse_instances(record: Mapping[str, Any], index: int, num_classes: int | 
     )
 
 
-def normalized_batch(
-    images: Sequence[Tensor],
-    mean: Tensor,
-    std: Tensor,
-    size_divisibility: int = 0,
-    padding_constraints: dict[str, int] | None = None,
-) -> ImageList:
-    """Return (image - mean) / std of each image in one batch, with zeros around.
-
-    Args:
-        images: each (C, H_i, W_i), of any number type, on the device of `mean` or on another.
-        mean, std: (C, 1, 1).
-        size_divisibility, padding_constraints: as in :meth:`ImageList.from_tensors`.
-    """
-    padding = (size_divisibility, 0.0, padding_constraints)
-    if mean.device.type != "cpu":
-        return _normalized_there(images, mean, std, padding)
-    dtype = torch.result_type(images[0], mean)
-    batch = ImageList.from_tensors([im.to(mean.device) for im in images], *padding, dtype=dtype)
-    for image, (height, width) in zip(batch.tensor, batch.image_sizes, strict=True):
-        image[:, :height, :width].sub_(mean).div_(std)
-    return batch
-
-
-def _normalized_there(
+def normalized_on_gpu(
     images: Sequence[Tensor], mean: Tensor, std: Tensor, padding: tuple[Any, ...]
 ) -> ImageList:
     """Return the normalized batch on a GPU.
@@ -192,37 +129,7 @@ def _padding_mask(batch: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Tens
     return below | right
 
 
-def instances_on_device(
-    instances: Sequence[Instances], device: torch.device, classes: Tensor | None = None
-) -> list[Instances]:
-    """Return each image's instances on a device; each field of all images is copied at once.
-
-    Fields of the results are views of the batch's. A field whose type can't be concatenated, or
-    that not every image has, is copied image by image.
-
-    Args:
-        instances: of each image.
-        device: where to.
-        classes: on the device: an entry for each class of `gt_classes`, by which it is replaced.
-    """
-    if device.type == "cpu" and classes is None:
-        return [own.to(device) for own in instances]
-    names = instances[0].get_fields()
-    if any(own.get_fields().keys() != names.keys() for own in instances):
-        moved = [own.to(device, non_blocking=True) for own in instances]
-        for own in moved if classes is not None else ():
-            own.gt_classes = classes[own.gt_classes]  # type: ignore[index]
-        return moved
-    results = [Instances(own.image_size) for own in instances]
-    for name in names:
-        values = [own.get(name) for own in instances]
-        mapped = classes if name == "gt_classes" else None
-        for result, value in zip(results, _column_on_device(values, device, mapped), strict=True):
-            result.set(name, value)
-    return results
-
-
-def _column_on_device(values: list[Any], device: torch.device, classes: Tensor | None) -> list[Any]:
+def column_on_device(values: list[Any], device: torch.device, classes: Tensor | None) -> list[Any]:
     """Return one field of each image on the device."""
     joined = None if device.type == "cpu" else _joined_on_host(values)
     if joined is None:

@@ -328,7 +328,7 @@ class RPN(nn.Module):
                 min(self.pre_nms_topk[self.training], logits.shape[1]), dim=1
             )
             top_logits.append(values)
-            top_anchors.append(level[index.flatten()])  # (N * k_l, B)
+            top_anchors.append(type(level)(level.tensor[index.flatten()]))  # (N * k_l, B)
             top_deltas.append(deltas.gather(1, index[..., None].expand(-1, -1, deltas.shape[2])))
         return keep_best(
             self._decode_proposals(top_anchors, top_deltas),
