@@ -15,7 +15,16 @@ import torch
 from lucidet.explain.frames import overlaps
 from lucidet.explain.matching import GroundTruth, match_detections
 
-__all__ = ["CHANGES", "Detections", "ImageChange", "Row", "change_of", "compare_image", "counts"]
+__all__ = [
+    "CHANGES",
+    "Detections",
+    "ImageChange",
+    "Row",
+    "change_of",
+    "compare_image",
+    "counts",
+    "counts_by_threshold",
+]
 
 #: what became of a detection, from the first side to the second
 CHANGES = ("gained", "lost", "moved", "rescored", "unchanged")
@@ -111,6 +120,28 @@ def counts(images: Sequence[ImageChange], threshold: float) -> dict[str, int]:
     """Return how many detections of the images underwent each of `CHANGES`."""
     found = Counter(change_of(row, threshold) for image in images for row in image.rows)
     return {change: found[change] for change in CHANGES}
+
+
+def counts_by_threshold(images: Sequence[ImageChange]) -> dict[str, list[list[int]]]:
+    """Return for each of `CHANGES` counts at the thresholds 0.00, 0.01 ... 1.00: all, and right.
+
+    >>> image = ImageChange("", 0, (1, 1), rows=[Row("cat", ([0, 0, 9, 9], 0.02), None)])
+    >>> counts_by_threshold([image])["lost"][0][:5]
+    [1, 1, 1, 0, 0]
+    """
+    steps = {change: np.zeros((2, 102), np.int64) for change in CHANGES}
+    for row in (row for image in images for row in image.rows):
+        ends = sorted(int(side[1] * 100 + 1e-6) + 1 for side in (row.first, row.second) if side)
+        start = 0
+        for end in dict.fromkeys(ends):  # a change holds from one score to the next
+            change = change_of(row, start / 100)
+            assert change is not None
+            right = bool(row.right[0 if change == "lost" else 1])
+            for kind in (0, 1) if right else (0,):
+                steps[change][kind, start] += 1
+                steps[change][kind, end] -= 1
+            start = end
+    return {change: found[:, :101].cumsum(axis=1).tolist() for change, found in steps.items()}
 
 
 def compare_image(

@@ -11,7 +11,14 @@ import pytest
 
 from lucidet.cli.main import main
 from lucidet.data.datasets.shapes import write_shapes
-from lucidet.explain.compare import Detections, Row, change_of, compare_image, counts
+from lucidet.explain.compare import (
+    Detections,
+    Row,
+    change_of,
+    compare_image,
+    counts,
+    counts_by_threshold,
+)
 from lucidet.explain.compare_sides import find_side
 from lucidet.explain.matching import GroundTruth
 from lucidet.explain.page.compare_page import compare_page
@@ -72,6 +79,23 @@ def test_what_is_gained_may_be_right_or_wrong() -> None:
 def test_a_threshold_at_the_score_counts() -> None:
     assert change_of(Row("cat", (BOX, 0.5), (BOX, 0.5), 1.0), 0.5) == "unchanged"
     assert change_of(Row("cat", (BOX, 0.5), None), 0.51) is None
+
+
+def test_counts_at_every_threshold() -> None:
+    rows = [(BOX, 0.9, "cat"), (FAR, 0.33, "cat")]
+    other = [(MOVED, 0.5, "cat"), (FAR, 0.33, "cat"), (FAR, 1.0, "dog")]
+    truth = GroundTruth.of([BOX], [0])
+    images = [
+        compare_image(side(*rows), side(*other), truth=truth, classes=["cat"]),
+        compare_image(side(), side()),
+    ]
+    found = counts_by_threshold(images)
+    for k in range(101):
+        expected = counts(images, k / 100)
+        assert {change: found[change][0][k] for change in found} == expected
+    assert found["moved"][1][0] == 1  # still right
+    assert found["lost"][1][60] == 1
+    assert found["gained"][1][0] == 0
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from lucidet.explain.compare import MOVED_IOU, RESCORED, ImageChange, counts
+from lucidet.explain.compare import (
+    MOVED_IOU,
+    RESCORED,
+    ImageChange,
+    counts,
+    counts_by_threshold,
+)
 from lucidet.pages.document import render_page
 from lucidet.pages.images import data_uri
 
 __all__ = ["compare_page"]
 
-#: images that are shown with their picture, those with the most changes first
+#: images that are listed, those with the most changes first; of the others there are the counts
+MOST_IMAGES = 400
+#: images that are shown with their picture
 MOST_PICTURES = 40
 #: longer side of a picture, pixels: one alone, one of several
 _LONGEST_ALONE, _LONGEST = 1200, 800
@@ -41,7 +49,7 @@ def compare_page(
     pictures: dict[str, str] = {}
     longest = _LONGEST_ALONE if len(images) == 1 else _LONGEST
     documents = []
-    for place, i in enumerate(order):
+    for place, i in enumerate(order[:MOST_IMAGES]):
         pixels = picture(images[i]) if place < MOST_PICTURES else None
         if pixels is not None:
             pictures[f"image {i}"] = data_uri(pixels, longest=longest)
@@ -56,6 +64,8 @@ def compare_page(
         "rescored": RESCORED,
         "images": pictures,
         "documents": documents,
+        "others": counts_by_threshold([images[i] for i in order[MOST_IMAGES:]]),
+        "not_listed": max(len(images) - MOST_IMAGES, 0),
         "notes": [list(note) for note in notes],
     }
     return render_page("lucidet.explain.page", "diff.html", title, data, ("diff.js",))

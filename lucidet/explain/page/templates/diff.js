@@ -127,13 +127,15 @@ function drawList() {
     line.dataset.index = i;
     body.append(choosable(line, () => open(i)));
   }
-  list.replaceChildren(make("h3", {}, "Images, the most changed first"), tableOf(["file", "gained", "lost", "moved", "rescored"], body));
+  list.replaceChildren(make("h3", {}, `Images, the most changed first${data.not_listed ? `; ${data.not_listed.toLocaleString("en")} others are counted only` : ""}`), tableOf(["file", "gained", "lost", "moved", "rescored"], body));
 }
 
 const nameOf = (doc) => String(doc.file_name).split(/[\\/]/).pop() || "image";
 
 function draw() {
-  const all = count(data.documents), known = data.documents.some((doc) => doc.known);
+  const all = count(data.documents), at = Math.round(threshold * 100);
+  for (const [change, n] of Object.entries(all)) { n.all += data.others[change][0][at]; n.right += data.others[change][1][at]; }
+  const known = data.documents.some((doc) => doc.known);
   tiles.replaceChildren(...Object.entries(all).map(([change, n]) => make("div", { class: "tile" }, make("b", { class: change }, n.all.toLocaleString("en")),
     make("span", {}, change + (known ? ` (${n.right.toLocaleString("en")} right)` : "")))));
   drawPicture();
