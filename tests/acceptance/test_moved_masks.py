@@ -10,6 +10,9 @@ import pytest
 
 from tests.acceptance.moved_code import BALLOONS, CONFIG
 
+# pycocotools' own warning
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 MASK_CONFIG = CONFIG.replace(
     "COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml",
     "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml",
