@@ -12,7 +12,7 @@ from lucidet.data.keypoint_annotations import as_keypoints
 from lucidet.data.mask_annotations import check_mask_format
 from lucidet.data.segmentation import SHORTEST, has_segmentation
 
-__all__ = ["check_keypoints", "check_masks"]
+__all__ = ["check_keypoints", "check_masks", "check_test_annotations"]
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +74,44 @@ def check_masks(
             "; ".join(short[:EXAMPLES]),
         )
     return checked
+
+
+def check_test_annotations(
+    records: Sequence[dict[str, Any]], name: str, masks: bool, keypoints: bool
+) -> None:
+    """Look at the masks and keypoints that an evaluation will compare.
+
+    Args:
+        records: of a test dataset; without annotations there is nothing to look at.
+        name: of the dataset.
+        masks, keypoints: what is evaluated.
+
+    Raises:
+        ValueError: an annotation lacks them; names dataset, image and annotation.
+    """
+    for asked, field, key in (
+        (masks, "segmentation", "MODEL.MASK_ON"),
+        (keypoints, "keypoints", "MODEL.KEYPOINT_ON"),
+    ):
+        every = [
+            (record, annotation, number)
+            for record in (records if asked else ())
+            for number, annotation in enumerate(record.get("annotations") or ())
+        ]
+        missing = [one for one in every if not _has(one[1], field)]
+        if missing:
+            raise ValueError(
+                f"DATASETS.TEST: data set {name!r}: {_where(*missing[0])} has no {field}, as "
+                f"{len(missing)} of {len(every)} annotations, and {key} True evaluates them. Add "
+                f'{field!r} to each, or train without evaluation: DATASETS.TEST "()"'
+            )
+
+
+def _has(annotation: dict[str, Any], field: str) -> bool:
+    if field == "segmentation":
+        return has_segmentation(annotation)
+    value = annotation.get(field)
+    return value is not None and len(value) > 0
 
 
 def _is_plain(segmentation: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from lucidet.config import get_cfg
 from lucidet.data import DatasetCatalog, MetadataCatalog, dataset_names
+from lucidet.data.check_masks import check_test_annotations
 from lucidet.data.class_lists import match_test_classes, names_of_classes
 from lucidet.data.specification import connect, is_specification
 from lucidet.engine.config_report import value_at
@@ -155,7 +156,8 @@ def check_test_datasets(cfg: Any) -> None:
     """Look at DATASETS.TEST before a training, which would only fail at its end.
 
     Raises:
-        ValueError: a name is unknown, its annotation file is not there, or its classes don't fit.
+        ValueError: a name is unknown, its annotation file is not there, its classes don't fit, or
+            masks or keypoints are to be evaluated and an annotation has none.
     """
     for name in dataset_names(cfg.DATASETS.TEST):
         if name not in DatasetCatalog.list():
@@ -171,6 +173,16 @@ def check_test_datasets(cfg: Any) -> None:
                 'evaluation: DATASETS.TEST "()"'
             )
         check_classes_of_test_data(cfg, name)
+        _check_masks_of_test_data(cfg, name)
+
+
+def _check_masks_of_test_data(cfg: Any, name: str) -> None:
+    """Read the annotations where masks or keypoints are to be evaluated by COCO's protocol."""
+    masks, keypoints = cfg.MODEL.MASK_ON, cfg.MODEL.KEYPOINT_ON
+    if (masks or keypoints) and MetadataCatalog.get(name).get("evaluator_type") == "coco":
+        records = DatasetCatalog.get(name)
+        if isinstance(records, list):
+            check_test_annotations(records, name, masks, keypoints)
 
 
 def check_schedule(cfg: Any) -> None:

@@ -52,7 +52,9 @@ class GenericMask:
                 )
             self._given_mask = coco_mask.decode(given)
         elif isinstance(given, (list, tuple)):
-            self._given_polygons = as_polygons(given, 0)
+            # what has no area is not drawn
+            parts = [part for part in given if not hasattr(part, "__len__") or len(part) >= 6]
+            self._given_polygons = as_polygons(parts, 0)
         elif isinstance(given, np.ndarray) and given.shape == (height, width):
             self._given_mask = (given > 0).astype(np.uint8)
         else:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lucidet.config import get_cfg
+from lucidet.data import MetadataCatalog
 from lucidet.engine import DefaultTrainer
 from lucidet.engine.checks import (
     check_classes_of_test_data,
@@ -125,3 +126,19 @@ def test_test_data_are_looked_at_before_the_training(tmp_path, monkeypatch):
     cfg.DATASETS.TEST = ("coco_2017_val",)
     with pytest.raises(ValueError, match=r"coco_2017_val.* are not at .*instances_val2017.json"):
         check_test_datasets(cfg)
+
+
+@pytest.mark.parametrize(
+    ("key", "field"), [("MASK_ON", "segmentation"), ("KEYPOINT_ON", "keypoints")]
+)
+def test_masks_and_keypoints_to_evaluate_are_looked_for(
+    tiny_cfg: Any, key: str, field: str
+) -> None:
+    tiny_cfg.DATASETS.TEST = tiny_cfg.DATASETS.TRAIN
+    MetadataCatalog.get(tiny_cfg.DATASETS.TEST[0]).set(evaluator_type="coco")
+    check_test_datasets(tiny_cfg)
+    tiny_cfg.MODEL[key] = True
+    with pytest.raises(
+        ValueError, match=rf"annotation .*image_id.* has no {field}, as .*MODEL.{key}"
+    ):
+        check_test_datasets(tiny_cfg)

@@ -219,7 +219,7 @@ def convert_to_coco_dict(dataset_name: str) -> dict[str, Any]:
         for obj in record["annotations"]:
             category = obj["category_id"]
             box, area = _coco_box(obj)
-            shape = _coco_shape(obj, images[-1], dataset_name)
+            shape = coco_shape(obj, images[-1], dataset_name)
             area = shape.pop("area", area)
             annotations.append(
                 {
@@ -261,7 +261,7 @@ def _coco_image(record: dict[str, Any], dataset_name: str) -> dict[str, Any]:
     }
 
 
-def _coco_shape(obj: dict[str, Any], image: dict[str, Any], dataset_name: str) -> dict[str, Any]:
+def coco_shape(obj: dict[str, Any], image: dict[str, Any], dataset_name: str) -> dict[str, Any]:
     """Return segmentation, its area, and keypoints of an annotation, as far as it has them."""
     found: dict[str, Any] = {}
     try:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from lucidet.data import transforms as T
 from lucidet.data.catalog import Metadata
-from lucidet.data.detection_utils import annotations_to_xyxy
+from lucidet.data.detection_utils import transform_instance_annotations
 from lucidet.data.image_io import read_image
-from lucidet.structures import BoxMode
 from lucidet.utils.canvas import VisImage
 from lucidet.utils.visualizer import Visualizer
 
@@ -90,16 +90,16 @@ def write_contact_sheet(
 
 
 def _cell(record: dict[str, Any], metadata: Metadata) -> np.ndarray:
-    """Return an image with its boxes and a caption: (h + CAPTION, w, 3) uint8."""
+    """Return an image with its annotations and a caption: (h + CAPTION, w, 3) uint8."""
     rgb = np.ascontiguousarray(read_image(record["file_name"], format="RGB"))
     height, width = rgb.shape[:2]
     scale = min(CELL[0] / height, CELL[1] / width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BILINEAR))
-    boxes = annotations_to_xyxy(record["annotations"]) * scale
+    smaller = T.ResizeTransform(height, width, *size)
     entries = [
-        {**entry, "bbox": box.tolist(), "bbox_mode": BoxMode.XYXY_ABS}
-        for entry, box in zip(record["annotations"], boxes, strict=True)
+        transform_instance_annotations(dict(entry), [smaller], size)
+        for entry in record["annotations"]
     ]
     drawn = Visualizer(small, metadata).draw_dataset_dict({"annotations": entries}).get_image()
     count = len(entries)

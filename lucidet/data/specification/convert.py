@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lucidet.data.datasets.coco import coco_shape
 from lucidet.data.detection_utils import annotations_to_xyxy
 from lucidet.data.specification.datasets import Dataset
 from lucidet.data.specification.reading import SpecificationError
@@ -87,17 +88,20 @@ def coco_content(dataset: Dataset, names: Sequence[str]) -> dict[str, Any]:
         )
         boxes = annotations_to_xyxy(record["annotations"])
         for entry, (x1, y1, x2, y2) in zip(record["annotations"], boxes.tolist(), strict=True):
+            shape = coco_shape(entry, images[-1], dataset.name)
+            own = shape.pop("area", round((x2 - x1) * (y2 - y1), 3))
             area = entry.get("area")
             written = {
                 "id": len(annotations) + 1,
                 "image_id": image_id,
                 "category_id": category_ids[entry["category_id"]],
                 "bbox": [round(v, 3) for v in (x1, y1, x2 - x1, y2 - y1)],
-                "area": round((x2 - x1) * (y2 - y1), 3) if area is None else area,
+                "area": own if area is None else area,
                 "iscrowd": int(entry.get("iscrowd", 0)),
             }
             if entry.get("difficult"):
                 written["difficult"] = 1
+            written |= shape
             annotations.append(written)
     return {
         "info": {"description": f"{dataset.name}, written by lucidet from {dataset.text}"},

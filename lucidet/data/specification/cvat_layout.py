@@ -9,6 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from lucidet.data.mask_annotations import MOST_PIXELS
+from lucidet.data.segmentation import bitmask_to_rle
 from lucidet.data.specification.image_folder import ImageFolder
 from lucidet.data.specification.layout import SPLIT_WORDS, WHOLE, Layout
 from lucidet.data.specification.reading import (
@@ -136,9 +140,40 @@ def _read_shape(
     if corners is None or not label:
         report.drop("shapes of unknown kind or without a label are left out", where)
         return
-    if shape.tag != "box" or float(shape.get("rotation") or 0):
-        report.note("turned boxes, polygons, ellipses and masks are read as upright boxes")
-    add_box(record, label, corners, report, where)
+    more = _segmentation(shape, record, report, where)
+    if not more and (shape.tag != "box" or float(shape.get("rotation") or 0)):
+        report.note("turned boxes and ellipses are read as upright boxes")
+    add_box(record, label, corners, report, where, **more)
+
+
+def _segmentation(
+    shape: ElementTree.Element, record: dict[str, Any], report: Report, where: str
+) -> dict[str, Any]:
+    """Return the ``segmentation`` of a polygon or mask; nothing for other shapes."""
+    if shape.tag == "polygon":
+        points = _points(shape)
+        flat = [value for point in points for value in point]
+        return {"segmentation": [flat]} if len(points) >= 3 else {}
+    if shape.tag != "mask":
+        return {}
+    try:
+        left, top, width, height = map(int, _numbers(shape, "left", "top", "width", "height"))
+        runs = [int(run) for run in (shape.get("rle") or "").split(",")]
+    except ValueError:
+        runs = [-1]
+    most = max(width * height, record["height"] * record["width"])
+    if min(runs) < 0 or sum(runs) != width * height or most > MOST_PIXELS:
+        report.mend("masks whose run lengths do not fit their size are read as boxes", where)
+        return {}
+    # CVAT's runs go along the rows of the mask's own box, COCO's along the columns of the image
+    values = np.arange(len(runs)) % 2 == 1
+    part = np.repeat(values, runs).reshape(height, width)
+    mask = np.zeros((record["height"], record["width"]), dtype=bool)
+    y, x = max(top, 0), max(left, 0)
+    rows, columns = max(mask.shape[0] - top, 0), max(mask.shape[1] - left, 0)
+    inside = part[y - top : rows, x - left : columns]
+    mask[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
+    return {"segmentation": bitmask_to_rle(mask)}
 
 
 def _numbers(shape: ElementTree.Element, *keys: str) -> list[float]:
@@ -164,9 +199,13 @@ def _box(shape: ElementTree.Element) -> list[float]:
     return _turned((x1 + x2) / 2, (y1 + y2) / 2, abs(x2 - x1), abs(y2 - y1), degrees)
 
 
-def _polygon(shape: ElementTree.Element) -> list[float]:
+def _points(shape: ElementTree.Element) -> list[tuple[float, float]]:
     pairs = [point.split(",") for point in (shape.get("points") or "").split(";") if point.strip()]
-    xs, ys = [float(x) for x, _ in pairs], [float(y) for _, y in pairs]
+    return [(float(x), float(y)) for x, y in pairs]
+
+
+def _polygon(shape: ElementTree.Element) -> list[float]:
+    xs, ys = zip(*_points(shape), strict=True)
     return [min(xs), min(ys), max(xs), max(ys)]
 
 

@@ -271,7 +271,7 @@ def _read_line(
     report: Report,
     where: str,
 ) -> None:
-    """Add the box of ``class cx cy w h`` or ``class x1 y1 x2 y2 x3 y3 ...``."""
+    """Add ``class cx cy w h``, or the polygon ``class x1 y1 x2 y2 x3 y3 ...`` and its box."""
     try:
         number, *values = (float(word) for word in line.replace(",", " ").split())
     except ValueError:
@@ -285,13 +285,16 @@ def _read_line(
             f"{where}: class {int(number)}, but there are {len(names)} names, counted from 0: "
             f"{list(names)}; add its name, or correct the label"
         )
+    more = {}
     if keypoints or len(values) in (4, 5):
         cx, cy, w, h = values[:4]
         shares = [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]
     else:
         xs, ys = values[: len(values) // 2 * 2 : 2], values[1::2]
         shares = [min(xs), min(ys), max(xs), max(ys)]
-        report.note("polygons are read as the boxes around them")
+        sides = record["width"], record["height"]
+        flat = [v * sides[i % 2] for i, v in enumerate(values[: len(values) // 2 * 2])]
+        more["segmentation"] = [flat]
     if min(shares) < -_FAR_OUTSIDE or max(shares) > 1 + _FAR_OUTSIDE:
         report.drop(
             "label lines that are not shares of the image (0..1) are left out",
@@ -300,4 +303,4 @@ def _read_line(
         return
     size = record["width"], record["height"]
     corners = [v * size[i % 2] for i, v in enumerate(shares)]
-    add_box(record, names[int(number)], corners, report, where)
+    add_box(record, names[int(number)], corners, report, where, **more)
