@@ -237,8 +237,9 @@ def dense_pool(model: DenseDetector, trace: Trace, settings: Settings, image: in
     joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     columns, floor = _best_first({"box": boxes[joined["row"]], **joined}, floor, settings)
     scores = torch.cat([level[0] for level in scored])  # (R, K)
-    # where the class score was too low (ATSS), what the head would have said
-    said = scores.where(scores > 0, torch.cat([level[0] for level in logits]).sigmoid())
+    said = scores
+    if not plain:  # where the class score was too low (ATSS), what the head would have said
+        said = scores.where(scores > 0, torch.cat([level[0] for level in logits]).sigmoid())
     top_score, top_label = said.max(dim=1)
     top_label = top_label.where(top_score >= NO_CLASS, said.shape[1])
     return Pool(boxes[:, None], scores, top_label, top_score, None, columns, floor, said, starts)

@@ -54,7 +54,7 @@ class Funnel:
             self._labels.append(found.label)
             self._sizes.append(found.size)
             self._crowding.append(crowding_of(found.crowding))
-            if found.fate != IGNORED:
+            if found.fate in LOST:
                 self._keep_example("objects", found.fate, explanation, found)
         rows = np.zeros((len(explanation.detections), 3))
         for i, own in enumerate(explanation.detections):

@@ -73,6 +73,7 @@ def origin_of(detection: DetectionRecord, view: View, record: Explanation) -> li
     if top != label:
         text += f"; {record.own_class_name(top)} scores {top_score:.2f}"
     box = candidates.box[index]
+    text += _moved(box, _source(row, view))
     drawn = [_boxed(box, "detection", f"{candidates.score[index]:.2f}")]
     stages = [Stage("classes", "Score and box", text + ".", False, drawn)]
     if view.two_stage:
@@ -92,6 +93,27 @@ def origin_of(detection: DetectionRecord, view: View, record: Explanation) -> li
         drawn = [_boxed(place["box"], "anchor", word.lower())]
         stages.append(Stage("anchors", word, text + ".", False, drawn, place))
     return stages
+
+
+def _source(row: int, view: View) -> Tensor | None:
+    """Return the box that the last regression moved: a ROI, or the anchor."""
+    if view.two_stage:
+        return view.roi_boxes[-1][row]
+    return None if view.grid is None else view.grid.boxes[row]
+
+
+def _moved(box: list[float], source: Tensor | None) -> str:
+    """Return how a box was moved, in words."""
+    if source is None:
+        return ""
+    x1, y1, x2, y2 = source.tolist()
+    right, down = (box[0] + box[2] - x1 - x2) / 2, (box[1] + box[3] - y1 - y2) / 2
+    wider = (box[2] - box[0]) / max(x2 - x1, 1e-6)
+    higher = (box[3] - box[1]) / max(y2 - y1, 1e-6)
+    return (
+        f"; moved by {right:+.1f}, {down:+.1f} pixels, {wider:.2f} times as wide and "
+        f"{higher:.2f} times as high as before"
+    )
 
 
 def _proposal_stages(row: int, box: list[float], view: View) -> list[Stage]:

@@ -48,7 +48,7 @@ def test_examples_name_their_image(funnel) -> None:
     assert [(own["position"], own["index"]) for own in objects["background"]] == [(2, 0)]
     assert [own["position"] for own in detections["background"]] == [0, 3]
     assert objects["background"][0]["box"] == BOX
-    assert set(objects) == {"background", "no_anchor", "badly_regressed", "detected"}
+    assert set(objects) == {"background", "no_anchor", "badly_regressed"}
 
 
 def test_mending_raises_ap(funnel) -> None:

@@ -13,16 +13,20 @@ from lucidet.explain.explain import explain_image
 from lucidet.explain.heat_map import heat_map
 from lucidet.explain.kinds import FATES, VERDICTS
 from lucidet.explain.matching import GroundTruth, hotcoco_judge
+from lucidet.explain.model_facts import settings_of
 from lucidet.explain.recompute import detections_at, fates_at
 from lucidet.explain.record import Explanation, Settings
 from lucidet.inspection.trace import watch
+from lucidet.modeling import build_model
 from lucidet.modeling.meta_arch.dense_detector import DenseDetector
+from lucidet.structures import Boxes, Instances
 from tests.modeling.tiny import (
     ATSS,
     C4,
     CASCADE,
     FCOS,
     FPN,
+    PROPOSALS,
     RETINANET,
     record,
     tiny_config,
@@ -176,6 +180,38 @@ def test_explaining_changes_nothing(explained) -> None:
         after = model([entry])[0]["instances"].scores
     assert torch.equal(before, after)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_class_map_is_followed() -> None:
+    model = tiny_model(tiny_config(FPN)).eval()
+    entry = _entry()
+    plain = explain_image(model, entry, GroundTruth.of([], []))
+    model.set_class_map([1, -1, 0])
+    box = next(own.box for own in plain.detections if own.label == 2)
+    found = explain_image(model, entry, GroundTruth.of([box], [0]), classes=["two", "zero"])
+    assert found.objects[0].fate == "detected"
+    assert {own.label for own in found.detections} <= {0, 1}
+    assert found.own_class_name(1) == "the model's class 1"
+
+
+def test_proposals_that_come_with_the_data() -> None:
+    model = tiny_model(tiny_config(FPN)).eval()
+    model.proposal_generator = None
+    near, far = [10.0, 10, 60, 70], [80.0, 50, 120, 90]
+    proposals = Instances(SIZE, proposal_boxes=Boxes([near]))
+    proposals.objectness_logits = torch.zeros(1)
+    entry = {**_entry(), "proposals": proposals}
+    truth = GroundTruth.of(2 * np.array([near, far]), [0, 0])
+    found = explain_image(model, entry, truth)
+    assert found.objects[0].fate not in ("no_anchor", "lost_topk")
+    assert found.objects[1].fate == "no_anchor"
+    assert [stage.key for stage in found.objects[1].chain] == ["rpn_nms"]
+
+
+def test_what_finds_no_classes_is_refused() -> None:
+    model = build_model(tiny_config(FPN, PROPOSALS)).eval()
+    with pytest.raises(ValueError, match=r"ProposalNetwork can't be explained"):
+        settings_of(model)
 
 
 def test_a_model_in_training_mode_is_refused() -> None:

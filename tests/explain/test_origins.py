@@ -40,7 +40,9 @@ def test_the_origin_of_a_two_stage_detection() -> None:
     anchors = [Anchor(FAR, 0.95), Anchor(BOX, 0.8, moved_to=SHIFTED, scores=CAT, final=BOX)]
     found = two_stage(truth([BOX]), anchors)
     score, roi, proposal, anchor = found.detections[0].origin
-    assert score.text.startswith("cat 0.90")
+    assert score.text == (
+        "cat 0.90; moved by -8.0, +0.0 pixels, 1.00 times as wide and 1.00 times as high as before."
+    )
     assert roi.boxes[0]["box"] == SHIFTED
     assert roi.numbers == {"level": "p2", "iou": pytest.approx(2 / 3, abs=1e-4)}
     assert proposal.text == "Rank 2 of 2, objectness 0.80."
