@@ -20,6 +20,7 @@ ORDER = [
     "_regular_file",  # opens what others wrote; every reader needs it
     "_absent",  # names of detectron2 without a use here; every package may need one
     "export",  # names only, so far
+    "as_detectron2",  # finds modules by name; no module is imported by it before a program asks
     "config",
     "layers",  # tensors in, tensors out
     "structures",  # boxes and instances; rotated boxes need their IoU from layers
