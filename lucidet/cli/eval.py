@@ -20,6 +20,8 @@ examples:
   the data of the training:  lucidet eval output/cells/model_best.pth
   other data:                lucidet eval output/cells/model_best.pth --data FOLDER
   other libraries' weights:  lucidet eval --config-file C --weights W
+  what goes wrong, and where: lucidet eval output/cells/model_best.pth --analyse analysis
+  of detections on disk:     lucidet eval --results FILE.json --data FOLDER --analyse analysis
 """
 
 
@@ -39,6 +41,18 @@ def add_parser(subparsers: Any) -> None:
         metavar="SPEC",
         help="data to evaluate on, instead of DATASETS.TEST; its validation part where it has one",
     )
+    parser.add_argument(
+        "--analyse",
+        metavar="DIR",
+        help="write a page and a JSON there: AP of each class, confusions with their images, "
+        "thresholds, kinds of errors (TIDE), calibration, worst images: docs/analysis.md",
+    )
+    parser.add_argument(
+        "--results",
+        metavar="FILE",
+        help="with --analyse: detections that an evaluation wrote (COCO JSON, or its folder), "
+        "instead of running a model",
+    )
     add_config_arguments(parser)
     add_partial_argument(parser)
     add_launch_arguments(parser)
@@ -47,6 +61,8 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.results:
+        return _analyse_results(args)
     words = take_weights(args, [*args.opts, *args.rest])
     config_file, args.opts = split_words(words)
     args.config_file = args.config_file or config_file
@@ -60,4 +76,25 @@ def run(args: argparse.Namespace) -> int:
     if args.allow_partial:
         args.opts += ["TEST.ALLOW_PARTIAL_WEIGHTS", "True"]
     start(args)
+    return 0
+
+
+def _analyse_results(args: argparse.Namespace) -> int:
+    """Analyse detections on disk; no model runs."""
+    from lucidet.analysis.sources import dataset_of, results_file_in
+    from lucidet.analysis.write import write_analyses
+    from lucidet.cli.data_option import evaluation_data
+    from lucidet.data.specification.register import dataset_names
+    from lucidet.utils.logger import setup_logger
+
+    if not args.analyse:
+        raise ValueError("--results needs --analyse DIR: the folder of the page")
+    if args.weights is not None or args.opts or args.rest:
+        raise ValueError("--results analyses detections on disk: without weights and overrides")
+    setup_logger()
+    file = results_file_in(args.results)
+    name = dataset_names(evaluation_data(args.data))[0] if args.data else dataset_of(file)
+    if name is None:
+        raise ValueError(f"which dataset are the detections of {file} of? Name it with --data SPEC")
+    write_analyses([(name, file)], args.analyse)
     return 0

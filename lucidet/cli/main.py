@@ -26,6 +26,9 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "train": Command("lucidet.cli.train", "train a detector on your data, or from a config file"),
     "eval": Command("lucidet.cli.eval", "evaluate weights on validation data: AP table"),
+    "compare": Command(
+        "lucidet.cli.compare", "compare two evaluations: differences, objects won and lost"
+    ),
     "predict": Command("lucidet.cli.predict", "detect objects in images, folders and videos"),
     "models": Command("lucidet.cli.models", "list configs: backbone, published AP, size, weights"),
     "data": Command("lucidet.cli.data", "show what is understood of a dataset; convert it to COCO"),

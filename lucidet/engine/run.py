@@ -85,7 +85,10 @@ def main(args: argparse.Namespace) -> Any:
     if args.eval_only:
         try:
             with terminations_as_interrupts():
-                return evaluate(cfg, resume=args.resume)
+                results = evaluate(cfg, resume=args.resume)
+                if getattr(args, "analyse", None) and comm.is_main_process():
+                    _analyse(cfg, args.analyse)
+                return results
         except KeyboardInterrupt as error:
             # as a SystemExit it also leaves a process that was started for this with its status
             status = getattr(error, "status", EXIT_CODE)
@@ -140,6 +143,16 @@ def evaluate(cfg: CfgNode, resume: bool = False) -> Any:
     if comm.is_main_process():
         verify_results(cfg, results)
     return results
+
+
+def _analyse(cfg: CfgNode, folder: str) -> None:
+    """Write the analysis of what was evaluated."""
+    from lucidet.analysis.write import write_analyses
+    from lucidet.data.specification.register import dataset_names
+    from lucidet.results.files import results_file_of
+
+    names = dataset_names(cfg.DATASETS.TEST)
+    write_analyses([(name, results_file_of(cfg.OUTPUT_DIR, names, name)) for name in names], folder)
 
 
 def test_with_tta(cfg: CfgNode, model: nn.Module) -> OrderedDict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lucidet.pages.blocks import Block, number, text
 
-__all__ = ["bar_chart", "histogram", "line_chart"]
+__all__ = ["bar_chart", "curve_chart", "histogram", "line_chart"]
 
 
 def histogram(values: Tensor, title: str, bins: int = 40) -> Block:
@@ -35,6 +35,39 @@ def line_chart(points: Sequence[Sequence[float]], title: str, x: str, y: str) ->
         return text(f"{title}: nothing to draw")
     chart = {"type": "chart", "kind": "line", "title": title, "wide": True}
     return {**chart, "points": known, "x": x, "y": y}
+
+
+def curve_chart(
+    curves: Mapping[str, Sequence[Sequence[float]]],
+    title: str,
+    x: str,
+    y: str,
+    *,
+    strong: Sequence[str] = (),
+    dashed: Sequence[str] = (),
+    few: int = 12,
+) -> Block:
+    """Return several curves of points (x, y) in 0..1, with a legend that turns each on and off.
+
+    Args:
+        curves: name -> points; those that are not finite are left out.
+        title: of the chart.
+        x: name of the axis.
+        y: name of the axis.
+        strong: names of thick curves.
+        dashed: names of dashed curves, such as a reference.
+        few: of more curves only `strong` and `dashed` ones are on at first.
+    """
+    series = []
+    for name, points in curves.items():
+        known = [[float(a), float(b)] for a, b in points if math.isfinite(a) and math.isfinite(b)]
+        special = {"strong": name in strong, "dashed": name in dashed}
+        on = len(curves) <= few or any(special.values())
+        series.append({"name": name, "points": known, "on": on, **special})
+    if not any(entry["points"] for entry in series):
+        return text(f"{title}: nothing to draw")
+    chart = {"type": "chart", "kind": "curves", "title": title, "wide": True}
+    return {**chart, "series": series, "x": x, "y": y}
 
 
 def bar_chart(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lucidet.pages.colors import LAYER_COLORS, VERDICT_COLORS
 
-__all__ = ["page_environment", "render_page"]
+__all__ = ["page_environment", "plain_data", "render_page"]
 
 #: scripts of every page, in the order in which they use one another
 SHARED_SCRIPTS = ("core.js", "picture.js", "charts.js", "blocks.js")
@@ -44,7 +44,7 @@ def render_page(
     sources = [environment.loader.get_source(environment, name)[0] for name in names]
     script = '"use strict";\n(() => {\n' + "\n".join(sources) + "\n})();"
     colors = {"layers": LAYER_COLORS, "verdicts": VERDICT_COLORS}
-    content = json.dumps(_plain({**data, "colors": colors}), separators=(",", ":"))
+    content = json.dumps(plain_data({**data, "colors": colors}), separators=(",", ":"))
     return environment.get_template(template).render(
         title=title,
         payload=content.replace("<", "\\u003c"),  # "<" cannot end the script element then
@@ -53,14 +53,14 @@ def render_page(
     )
 
 
-def _plain(value: Any) -> Any:
+def plain_data(value: Any) -> Any:
     """Return what JSON can hold: tensors and tuples as lists, NaN and infinities as None."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain_data(item) for key, item in value.items()}
     if isinstance(value, Tensor):
-        return _plain(value.tolist())
+        return plain_data(value.tolist())
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain_data(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value

@@ -10,14 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lucidet.analysis.judged import Judged
+from lucidet.analysis.most_confused import most_confused
 from lucidet.results.measured import Series
 
 __all__ = ["confusion_figure", "metric_figure", "precision_recall_figure"]
 
 #: more classes than this have one mean curve instead of one each
 _CLASSES_DRAWN = 12
-#: more classes than this: the confusion matrix shows those that are confused most
-_CLASSES_IN_MATRIX = 25
 
 
 @contextmanager
@@ -63,7 +62,7 @@ def precision_recall_figure(judged: Judged) -> Figure:
 
 def confusion_figure(judged: Judged) -> Figure:
     """Return the confusion matrix: each row adds up to 1, its counts are written in the cells."""
-    shown = _classes_of_matrix(judged.confusion)
+    shown = most_confused(judged.confusion)
     counts = judged.confusion[np.ix_(shown, shown)]
     shares = counts / np.maximum(judged.confusion[shown].sum(axis=1, keepdims=True), 1)
     names = [*judged.classes, "background"]
@@ -81,18 +80,3 @@ def confusion_figure(judged: Judged) -> Figure:
         axes.set(xlabel="detected as", ylabel="ground truth")
         axes.set_title(f"Confusion at IoU 0.5, score at least {judged.threshold:.2f}")
     return figure
-
-
-def _classes_of_matrix(confusion: np.ndarray) -> list[int]:
-    """Return the classes to show, background last.
-
-    Of many classes these are the ones with the most confusions, without those that occur neither
-    as a ground-truth box nor as a detection.
-    """
-    background = len(confusion) - 1
-    if background <= _CLASSES_IN_MATRIX:
-        return list(range(background + 1))
-    occurs = confusion.sum(axis=0) + confusion.sum(axis=1) > 0
-    wrong = confusion.sum(axis=0) + confusion.sum(axis=1) - 2 * np.diag(confusion)
-    most = np.argsort(-wrong[:background], kind="stable")[:_CLASSES_IN_MATRIX]
-    return [*sorted(k for k in most.tolist() if occurs[k]), background]

@@ -102,11 +102,52 @@ function drawLine(block, width) {
   return node;
 }
 
+/** A color of its own for each of any number of curves, seen on light and dark. */
+const curveColor = (i) => { const hue = Math.round(212 + i * 137.5) % 360; return `light-dark(hsl(${hue} 75% 36%), hsl(${hue} 75% 66%))`; };
+
+/** Curves over 0..1 in both directions. */
+function drawCurves(block, width) {
+  const left = 46, height = Math.min(360, Math.max(220, width * .5)), top = 18, plot = Math.min(width - left - 16, 900);
+  const x = (v) => left + plot * v, y = (v) => height - (height - top) * v;
+  const node = svg("svg", { height: height + 36, role: "img", "aria-label": block.title });
+  for (const t of niceTicks(0, 1, 5)) node.append(rule(left, y(t), left + plot, y(t)), chartText(left - 6, y(t) + 4, tickText(t), "end"));
+  for (const t of niceTicks(0, 1, Math.max(2, Math.floor(plot / 90)))) node.append(rule(x(t), height, x(t), height + 4), chartText(x(t), height + 16, tickText(t)));
+  node.append(chartText(left, 8, block.y, "start"), chartText(left + plot / 2, height + 32, block.x));
+  const shown = block.series.map((s, i) => [s, i]).filter(([s]) => s.on);
+  for (const [s, i] of shown) {
+    const line = svg("polyline", { class: "line curve" + (s.strong ? " strong" : "") + (s.dashed ? " dashed" : ""), points: s.points.map((p) => `${x(p[0])},${y(p[1])}`).join(" ") });
+    if (!s.strong && !s.dashed) line.style.stroke = curveColor(i);
+    node.append(line);
+    if (s.marks) for (const p of s.points) node.append(svg("circle", { class: "mark", cx: x(p[0]), cy: y(p[1]), r: 4 }));
+  }
+  node.addEventListener("pointermove", (event) => {
+    const area = node.getBoundingClientRect(), at = (event.clientX - area.left - left) / plot, level = (height - (event.clientY - area.top)) / (height - top);
+    const near = shown.filter(([s]) => !s.dashed && s.points.length).map(([s]) => [s, s.points.reduce((a, b) => Math.abs(b[0] - at) < Math.abs(a[0] - at) ? b : a)]);
+    near.sort((a, b) => Math.abs(a[1][1] - level) - Math.abs(b[1][1] - level));
+    if (near.length) tip(event, near.slice(0, 5).map(([s, p]) => `${s.name}: ${block.y} ${short(p[1], 3)} at ${block.x} ${short(p[0], 3)}`).join("\n"));
+  });
+  node.addEventListener("pointerleave", noTip);
+  return node;
+}
+
+/** The curves of a chart, each with a box that turns it on and off. */
+function legend(block, changed) {
+  return make("div", { class: "curve-names" }, ...block.series.map((s, i) => {
+    const check = make("input", { type: "checkbox" }), swatch = make("i", { class: (s.strong ? "strong" : "") + (s.dashed ? "dashed" : "") });
+    check.checked = s.on;
+    check.dataset.curve = s.name;
+    if (!s.strong && !s.dashed) swatch.style.borderColor = curveColor(i);
+    check.addEventListener("change", () => { s.on = check.checked; changed(); });
+    return make("label", {}, check, swatch, s.name);
+  }));
+}
+
 function drawChart(block) {
-  const draw = { bars: drawBars, histogram: drawHistogram, line: drawLine }[block.kind];
+  const draw = { bars: drawBars, histogram: drawHistogram, line: drawLine, curves: drawCurves }[block.kind];
   const place = make("div", {});
   const panel = make("section", { class: "panel chart" + (block.wide ? " wide" : "") }, make("h3", {}, block.title), place);
   let drawn = 0;
+  if (block.kind === "curves") panel.append(legend(block, () => place.replaceChildren(draw(block, drawn))));
   new ResizeObserver(() => {
     const width = Math.floor(place.clientWidth);
     if (width > 0 && width !== drawn) { drawn = width; place.replaceChildren(draw(block, width)); }

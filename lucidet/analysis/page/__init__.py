@@ -1,0 +1,1 @@
+"""Pages of an analysis and of a comparison."""
