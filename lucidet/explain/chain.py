@@ -241,7 +241,10 @@ class _Teller:
         else:
             text = f"The box has IoU {fit:.2f}"
         lost = self.fate.kind == "badly_regressed"
-        if lost:
+        if lost and self.found.by is not None:
+            other = self.record.detections[self.found.by["detection"]]
+            text += f"; what fits, detection {other.index}, is matched with box {other.object}"
+        elif lost:
             text += f"; the best box of all: {self.found.facts['best_iou']:.2f}"
         boxes = [self._boxed(_rounded(box), "candidate", f"IoU {fit:.2f}")]
         return Stage("box", "Box", text + ".", lost, boxes, {"iou": round(fit, 4)})
@@ -250,6 +253,9 @@ class _Teller:
         """Dense detectors, where no location's box fits."""
         lost = self.fate.kind == "badly_regressed"
         text = f"No box with IoU >= {self.iou:g}; the best has {self.found.facts['best_iou']:.2f}"
+        if lost and self.found.by is not None:
+            other = self.record.detections[self.found.by["detection"]]
+            text = f"What fits it, detection {other.index}, is matched with box {other.object}"
         return Stage("box", "Box", text + ".", lost, [], {"iou": self.found.facts["best_iou"]})
 
     def topk(self) -> Stage:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
+
 from lucidet.explain.fates import Fate, Outcome
+from lucidet.explain.frames import overlaps
 from lucidet.explain.matching import GroundTruth, Match
 from lucidet.explain.origins import verdicts
 from lucidet.explain.recompute import Kept, detections_at, fates_from, outcome_at
-from lucidet.explain.record import DetectionRecord, Explanation
+from lucidet.explain.record import DetectionRecord, Explanation, ObjectRecord
 from lucidet.explain.sentences import fate_text, verdict_text
 
 __all__ = ["add_detections", "add_fates"]
@@ -46,12 +51,27 @@ def add_detections(
     return outcome, match
 
 
+def _matched_elsewhere(found: ObjectRecord, record: Explanation) -> dict[str, Any] | None:
+    """Return the detection that fits a ground-truth box, but was matched with another one."""
+    others = [d for d in record.detections if d.verdict == "true_positive"]
+    others = [d for d in others if d.label == found.label]
+    if not others:
+        return None
+    iou = overlaps(torch.tensor([found.box]), torch.tensor([d.box for d in others]))[0]
+    best = int(iou.argmax())
+    if iou[best] < record.settings.match_iou:
+        return None
+    return {"detection": others[best].index, "candidate": others[best].candidate}
+
+
 def add_fates(record: Explanation, outcome: Outcome, match: Match) -> list[Fate]:
     """Set the fate of each ground-truth box, which has its facts, and return them."""
     fates = fates_from(record, record.settings, outcome)
     for found, fate in zip(record.objects, fates, strict=True):
         partner = int(match.detection[found.index])
         found.fate, found.by = fate.kind, fate.by
+        if fate.kind == "badly_regressed":
+            found.by = _matched_elsewhere(found, record)
         found.detection = partner if partner >= 0 else None
         found.text = fate_text(found, fate, record)
     return fates

@@ -84,7 +84,8 @@ class Stage:
     Attributes:
         key: "anchors", "proposals", "rpn_nms", "roi", "classes", "box", "topk", "final_nms",
             "detections".
-        title, text: for people; `text` is one sentence with the numbers.
+        title: human-readable.
+        text: one sentence with the numbers.
         lost: the box was lost here.
         boxes: ``{"box": [x1, y1, x2, y2] pixels of the resized image, "role": "anchor" | "proposal"
             | "candidate" | "suppressor" | "detection" | "object", "label": text}``.

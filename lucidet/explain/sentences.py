@@ -30,6 +30,10 @@ def fate_text(found: ObjectRecord, fate: Fate, record: Explanation) -> str:
     if fate.kind == "lost_topk" and fate.row is not None:
         return f"{title}: rank {int(fate.row[0]) + 1}, limit {settings.topk}"
     before = found.facts.get("before")
+    if fate.kind == "badly_regressed" and found.by is not None:
+        detection = found.by["detection"]
+        other = record.detections[detection].object
+        return f"{title}: what fits it, detection {detection}, is matched with box {other}"
     if fate.kind == "badly_regressed":
         proposal = found.facts.get("proposal")
         before_text = f"proposal IoU {proposal['iou']:.2f}, " if proposal else ""

@@ -179,6 +179,8 @@ def test_one_detection_for_two_boxes() -> None:
     found = two_stage(truth([BOX, SHIFTED]), [Anchor(BOX, scores=CAT)])
     assert [own.fate for own in found.objects] == ["detected", "badly_regressed"]
     assert found.objects[1].crowding == pytest.approx(2 / 3, abs=1e-4)
+    assert found.objects[1].text.endswith("what fits it, detection 0, is matched with box 0")
+    assert _lost_at(found, 1) == "box"
 
 
 def test_a_crowd_region_is_ignored() -> None:
