@@ -39,6 +39,7 @@ ORDER = [
     "results",  # the page that a training ends with
     "engine",
     "doctor",  # looks at data, config and weights before a training
+    "coverage",  # anchors and assigners on the boxes of a dataset
     "inspection",
     "explain",  # follows single boxes through the traces of inspection
     "bench",

@@ -68,9 +68,9 @@ def run(args: argparse.Namespace) -> int:
     from lucidet.utils.logger import setup_logger
 
     setup_logger()
-    data, held_out = ([located(text) for text in texts] for texts in (args.data, args.val))
+    data, held_out = located_data(args)
     report, material = doctor(
-        data, _config(args), held_out=held_out, quick=args.quick, progress=_progress
+        data, config_of(args), held_out=held_out, quick=args.quick, progress=_progress
     )
     print(as_text(report))
     if not args.no_files:
@@ -94,7 +94,7 @@ def quick_look(args: argparse.Namespace) -> bool:
     from lucidet.doctor.terminal import findings_text
     from lucidet.engine.recipe.plan import count
 
-    data, held_out = ([located(text) for text in texts] for texts in (args.data, args.val))
+    data, held_out = located_data(args)
     cfg = config_of_training(args, args.opts)
     report, _ = doctor(data, cfg, held_out=held_out, quick=True)
     errors = [one for one in report.findings if one.severity == ERROR]
@@ -138,7 +138,12 @@ def config_of_training(
     return cfg
 
 
-def _config(args: argparse.Namespace) -> CfgNode | Callable[[], CfgNode]:
+def located_data(args: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """Return the specifications of ``--data`` and ``--val``."""
+    return [located(text) for text in args.data], [located(text) for text in args.val]
+
+
+def config_of(args: argparse.Namespace) -> CfgNode | Callable[[], CfgNode]:
     """Return the config of a command line: that of the weights where only they are named."""
     words = [*args.opts, *args.rest]
     if args.weights is None and words and is_weights(words[0]):

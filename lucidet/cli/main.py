@@ -35,6 +35,9 @@ COMMANDS: dict[str, Command] = {
     "doctor": Command(
         "lucidet.cli.doctor", "look for faults in data, config and weights before a training"
     ),
+    "coverage": Command(
+        "lucidet.cli.coverage", "show which boxes the anchors cover, and propose better ones"
+    ),
     "weights": Command("lucidet.cli.weights", "show and convert checkpoints of other libraries"),
     "bench": Command("lucidet.cli.bench", "measure against torchvision and pycocotools in one run"),
     "inspect": Command(

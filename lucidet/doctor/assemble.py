@@ -13,7 +13,7 @@ from lucidet.doctor.reading import read_datasets, read_specification
 from lucidet.doctor.rules import ERROR
 from lucidet.doctor.run import Progress, examine
 
-__all__ = ["doctor"]
+__all__ = ["doctor", "material_of"]
 
 #: where reading says what it leaves out: the report says it
 _LOGGERS = ("lucidet.data", "lucidet.engine.recipe")
@@ -44,6 +44,17 @@ def doctor(
             subject += f", {material.cfg.MODEL.WEIGHTS}"
         report = examine(material, found, subject=subject, quick=quick, progress=progress)
         return report, material
+
+
+def material_of(
+    data: Sequence[str],
+    cfg: CfgNode | Callable[[], CfgNode] | None,
+    *,
+    held_out: Sequence[str] = (),
+) -> tuple[Material, list[Finding]]:
+    """Return data and config, and what reading them found; arguments as of `doctor`."""
+    with _quiet():
+        return _material(data, held_out, cfg)
 
 
 def _material(

@@ -18,7 +18,7 @@ from lucidet.doctor.appearance import Appearance, appearance_of
 from lucidet.doctor.findings import Case, Finding, finding
 from lucidet.doctor.material import Split
 
-__all__ = ["Picture", "check_heads", "check_pictures", "look_at"]
+__all__ = ["Picture", "check_heads", "check_pictures", "cores", "look_at"]
 
 #: quick: heads of at most this many files are read, spread over the split
 MOST_HEADS = 5000
@@ -55,7 +55,7 @@ def look_at(
         threads: default: a thread for each core.
     """
     names = [str(record["file_name"]) for record in split.records]
-    with ThreadPoolExecutor(threads or max(1, len(_cores()))) as pool:
+    with ThreadPoolExecutor(threads or max(1, len(cores()))) as pool:
         pictures = []
         for picture in pool.map(_look, names):
             pictures.append(picture)
@@ -64,7 +64,8 @@ def look_at(
     return pictures
 
 
-def _cores() -> Sequence[int]:
+def cores() -> Sequence[int]:
+    """Return the processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return list(os.sched_getaffinity(0))
     return range(os.cpu_count() or 1)

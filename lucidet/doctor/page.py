@@ -20,7 +20,7 @@ from lucidet.pages.images import data_uri
 from lucidet.results.gallery import COLORS
 from lucidet.utils.visualizer import Visualizer
 
-__all__ = ["write_report"]
+__all__ = ["drawn_boxes", "write_report"]
 
 #: pictures of a finding, and cases that are listed
 PICTURES, LINES = 4, 50
@@ -79,7 +79,7 @@ def _pictures(cases: Sequence[Case]) -> list[dict[str, str]]:
     pictures = []
     for (file, other), own in of_image.items():
         boxes = [box for case in own for box in case.boxes]
-        drawn = [_drawn(name, boxes) for name in (other, file) if name]
+        drawn = [drawn_boxes(name, boxes) for name in (other, file) if name]
         known = [picture for picture in drawn if picture is not None]
         if known:
             more = f" and {len(own) - 1} more" if len(own) > 1 else ""
@@ -88,7 +88,8 @@ def _pictures(cases: Sequence[Case]) -> list[dict[str, str]]:
     return pictures
 
 
-def _drawn(name: str, boxes: Sequence[Sequence[float]]) -> Image.Image | None:
+def drawn_boxes(name: str, boxes: Sequence[Sequence[float]]) -> Image.Image | None:
+    """Return an image with boxes (XYXY pixels), reduced; None if it cannot be read."""
     try:
         pixels = np.ascontiguousarray(read_image(name, format="RGB"))
     except (OSError, ValueError):
