@@ -12,13 +12,16 @@ from lucidet.cli.arguments import (
     add_config_arguments,
     add_partial_argument,
     checked_overrides,
+    is_config_key,
     take_weights,
 )
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 EXAMPLES = """\
 examples:
   a validation set:   lucidet explain output/cells/model_best.pth --out DIR
-  other data:         lucidet explain output/cells/model_best.pth --dataset FOLDER
+  other data:         lucidet explain output/cells/model_best.pth FOLDER
   single images:      lucidet explain --config-file C --weights W --dataset NAME --id 9 25
   in the terminal:    ... --id 9 --text               every ground-truth box of the image
                       ... --id 9 --text --object 3    box 3, stage by stage
@@ -44,7 +47,12 @@ def add_parser(subparsers: Any) -> None:
         "DATASETS.TEST",
     )
     parser.add_argument(
-        "--id", metavar="N", dest="image_ids", nargs="+", default=[], help="these images only"
+        "--id",
+        metavar="N",
+        dest="image_ids",
+        nargs="+",
+        default=[],
+        help="these images only, by id or file name",
     )
     parser.add_argument(
         "--max-images", type=int, metavar="N", help="of a dataset, its first N images"
@@ -66,20 +74,41 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--text", action="store_true", help="in the terminal; no page")
     parser.add_argument("--out", default="explanation", metavar="DIR", help="default: %(default)s")
     add_partial_argument(parser)
-    parser.add_argument("words", nargs="*", metavar="W | KEY VALUE", help=OVERRIDES_HELP)
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="W | DATA | IMAGE | KEY VALUE",
+        help=f"weights, a dataset, images of it; then {OVERRIDES_HELP}",
+    )
     parser.set_defaults(rest=[])
 
 
 def run(args: argparse.Namespace) -> int:
     from lucidet.utils.logger import setup_logger
 
-    words = take_weights(args, [*args.words, *args.rest])
+    words = _take_data(args, take_weights(args, [*args.words, *args.rest]))
     _check(args)
     setup_logger()
     explainer, dataset, classes = load(args, words)
     if args.image_ids:
         return images(args, explainer, dataset, classes)
     return whole_dataset(args, explainer, dataset, classes)
+
+
+def _take_data(args: argparse.Namespace, words: list[str]) -> list[str]:
+    """Take a folder or file with annotations, and images of it, from the words before KEY VALUE."""
+    words = list(words)
+    while words and not is_config_key(words[0].partition("=")[0]):
+        word = words.pop(0)
+        if Path(word).suffix.lower() in IMAGE_SUFFIXES:
+            args.image_ids.append(word)
+        elif args.dataset is None:
+            args.dataset = word
+        else:
+            raise ValueError(
+                f"{word!r} is a second dataset beside {args.dataset!r}; explain takes one"
+            )
+    return words
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -138,12 +167,8 @@ def images(
     """Explain the images that ``--id`` names."""
     from lucidet.explain.output import PAGE, page_name, write_image
     from lucidet.explain.text import detection_text, image_text, object_text
-    from lucidet.inspection.run import find_record
 
-    records = [
-        find_record(dataset=dataset, image_id=image_id, classes=classes)
-        for image_id in args.image_ids
-    ]
+    records = [_record(dataset, name, classes) for name in args.image_ids]
     for record in records:
         explanation = explainer.explain(record)
         if args.object is not None:
@@ -158,6 +183,29 @@ def images(
             write_image(explainer, record, path, explanation=explanation, heat=args.heat_maps)
             print(path)
     return 0
+
+
+def _record(dataset: str, name: str, classes: Sequence[str] | None) -> dict[str, Any]:
+    """Return the record of an image of the dataset, by its id or its file."""
+    from lucidet.data import DatasetCatalog
+    from lucidet.data.specification import every_split, is_specification
+    from lucidet.inspection.run import find_record
+
+    if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
+        return find_record(dataset=dataset, image_id=name, classes=classes)
+    parts = [_registered(dataset, classes)]
+    if is_specification(dataset):
+        parts += every_split(dataset, classes)
+    records = [record for part in parts for record in DatasetCatalog.get(part)]
+    # the file itself; else the first of its name
+    same = [r for r in records if Path(r["file_name"]).resolve() == Path(name).resolve()]
+    same += [r for r in records if Path(r["file_name"]).name == Path(name).name]
+    if same:
+        return same[0]
+    raise ValueError(
+        f"dataset {dataset!r} has no image {Path(name).name!r}, so its annotations are not known; "
+        "name the dataset that has it with --dataset"
+    )
 
 
 def whole_dataset(

@@ -63,6 +63,21 @@ def test_one_image_with_heat_maps(tiny, dataset, tmp_path) -> None:
     assert json.loads((out / "explain.json").read_text())["format"] == "lucidet-explanation"
 
 
+def test_images_are_named_by_their_files(tiny, dataset, capsys) -> None:
+    from lucidet.data import DatasetCatalog
+    from lucidet.data.specification import dataset_names
+
+    file = DatasetCatalog.get(dataset_names(dataset)[0])[0]["file_name"]
+    for words in ([dataset, file], ["--dataset", dataset, "--id", file]):
+        capsys.readouterr()
+        assert _run(tiny, *words, "--text") == 0
+        assert file in capsys.readouterr().out
+    assert _run(tiny, dataset, "other.jpg", "--text") == 2
+    assert "has no image 'other.jpg'" in capsys.readouterr().err
+    assert _run(tiny, dataset, "another") == 2
+    assert "is a second dataset" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
