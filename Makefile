@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-fast lint install clean
+.PHONY: demo demo-masks test test-fast lint install clean
 
 install: $(VENV)/.installed
 
@@ -15,6 +15,9 @@ $(VENV)/.installed: pyproject.toml
 
 demo: install
 	$(BIN)/python tools/demo.py
+
+demo-masks: install
+	$(BIN)/python tools/demo.py --masks
 
 lint: install
 	$(BIN)/ruff check .

@@ -50,11 +50,6 @@ GROUPS = (
         "rotated boxes",
         ("ROIAlignRotated", "RROIHeads", "RRPN", "RotatedCOCOEvaluator", "roi_align_rotated"),
     ),
-    Group(
-        "LVIS",
-        ("get_lvis_instances_meta", "load_lvis_json", "register_lvis_instances"),
-        "load_coco_json reads its boxes",
-    ),
     Group("LVIS", ("LVISEvaluator",), "evaluate its JSON with COCOEvaluator"),
     Group("the federated loss of LVIS", ("get_fed_loss_cls_weights",)),
     Group("proposals from files", ("load_proposals_into_dataset", "transform_proposals")),

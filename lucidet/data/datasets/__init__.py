@@ -1,13 +1,18 @@
 """Data sets: COCO and Pascal VOC formats, the built-in names, the generated "shapes"."""
 
-from lucidet._absent import absent
 from lucidet.data.datasets import builtin  # registers the built-in names
+from lucidet.data.datasets.cityscapes import load_cityscapes_instances
 from lucidet.data.datasets.coco import (
     convert_to_coco_dict,
     convert_to_coco_json,
     load_coco_json,
     load_sem_seg,
     register_coco_instances,
+)
+from lucidet.data.datasets.lvis import (
+    get_lvis_instances_meta,
+    load_lvis_json,
+    register_lvis_instances,
 )
 from lucidet.data.datasets.pascal_voc import load_voc_instances, register_pascal_voc
 from lucidet.data.datasets.register_coco import register_coco_panoptic_separated
@@ -18,6 +23,7 @@ __all__ = [
     "convert_to_coco_dict",
     "convert_to_coco_json",
     "get_lvis_instances_meta",
+    "load_cityscapes_instances",
     "load_coco_json",
     "load_lvis_json",
     "load_sem_seg",
@@ -28,7 +34,3 @@ __all__ = [
     "register_pascal_voc",
     "write_shapes",
 ]
-
-get_lvis_instances_meta = absent("get_lvis_instances_meta")
-load_lvis_json = absent("load_lvis_json")
-register_lvis_instances = absent("register_lvis_instances")

@@ -1,4 +1,4 @@
-"""Data sets that are known by name: COCO, Pascal VOC and the generated "shapes".
+"""Datasets that are known by name: COCO, LVIS, Cityscapes, Pascal VOC, the generated "shapes".
 
 Their files lie under one folder, which is looked up each time one is used:
 ``LUCIDET_DATASETS``, else ``DETECTRON2_DATASETS``, else ``./datasets``.
@@ -13,7 +13,9 @@ from typing import Any
 
 from lucidet.data.catalog import DatasetCatalog, MetadataCatalog
 from lucidet.data.datasets.builtin_meta import _get_builtin_metadata
+from lucidet.data.datasets.cityscapes import load_cityscapes_instances
 from lucidet.data.datasets.coco import load_coco_json
+from lucidet.data.datasets.lvis import load_lvis_json
 from lucidet.data.datasets.pascal_voc import CLASS_NAMES, load_voc_instances
 
 __all__ = ["datasets_root"]
@@ -54,6 +56,39 @@ _VOC_SPLITS = {
         (2012, ("trainval", "train", "val")),
     )
     for split in splits
+}
+_LVIS_SPLITS = {
+    f"lvis_{version}_{split}": ("coco", f"lvis/lvis_{version}_{file}.json")
+    for version, files in (
+        (
+            "v1",
+            {
+                "train": "train",
+                "val": "val",
+                "test_dev": "image_info_test_dev",
+                "test_challenge": "image_info_test_challenge",
+            },
+        ),
+        (
+            "v0.5",
+            {
+                "train": "train",
+                "val": "val",
+                "val_rand_100": "val_rand_100",
+                "test": "image_info_test",
+                "train_cocofied": "train_cocofied",
+                "val_cocofied": "val_cocofied",
+            },
+        ),
+    )
+    for split, file in files.items()
+}
+_CITYSCAPES_SPLITS = {
+    f"cityscapes_fine_instance_seg_{split}": (
+        f"cityscapes/leftImg8bit/{split}",
+        f"cityscapes/gtFine/{split}",
+    )
+    for split in ("train", "val", "test")
 }
 SMALL = 100
 
@@ -100,6 +135,14 @@ def _register_split(name: str, folder: str, annotations: str, meta: dict[str, An
         metadata.set_lazy(json_file=json_file, image_root=partial(_under_root, folder))
 
 
+def _load_lvis(name: str, image_folder: str, annotation_file: str) -> list[dict[str, Any]]:
+    return load_lvis_json(_under_root(annotation_file), _under_root(image_folder), name)
+
+
+def _load_cityscapes(image_folder: str, truth_folder: str) -> list[dict[str, Any]]:
+    return load_cityscapes_instances(_under_root(image_folder), _under_root(truth_folder))
+
+
 def _load_voc(folder: str, split: str) -> list[dict[str, Any]]:
     return load_voc_instances(_under_root(folder), split, CLASS_NAMES)
 
@@ -110,6 +153,21 @@ def _register_all() -> None:
             _register_split(name, *paths, _get_builtin_metadata(family))
     for name, paths in _SHAPES_SPLITS.items():
         _register_split(name, *paths, {})
+    for name, (folder, file) in _LVIS_SPLITS.items():
+        DatasetCatalog.register(name, partial(_load_lvis, name, folder, file))
+        metadata = MetadataCatalog.get(name).set(evaluator_type="lvis")
+        metadata.set_lazy(
+            json_file=partial(_under_root, file), image_root=partial(_under_root, folder)
+        )
+    for name, (folder, truth) in _CITYSCAPES_SPLITS.items():
+        DatasetCatalog.register(name, partial(_load_cityscapes, folder, truth))
+        # evaluated as COCO's are, on the records: Cityscapes' own evaluation is not built
+        metadata = MetadataCatalog.get(name).set(
+            evaluator_type="coco", **_get_builtin_metadata("cityscapes")
+        )
+        metadata.set_lazy(
+            image_dir=partial(_under_root, folder), gt_dir=partial(_under_root, truth)
+        )
     for name, (folder, split, year) in _VOC_SPLITS.items():
         DatasetCatalog.register(name, partial(_load_voc, folder, split))
         metadata = MetadataCatalog.get(name).set(

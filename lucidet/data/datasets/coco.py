@@ -81,13 +81,25 @@ def load_coco_json(
     metadata already has ``thing_classes``, the file's categories are matched to them by name.
     """
     content = read_coco(json_file)
+    keys = extra_annotation_keys or ()
+    return records_of_content(content, str(json_file), image_root, dataset_name, keys)
+
+
+def records_of_content(
+    content: dict[str, Any],
+    file: str,
+    image_root: str | os.PathLike[str],
+    dataset_name: str | None,
+    extra_annotation_keys: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    """Return the records of a COCO file's checked content, as :func:`load_coco_json` does."""
     id_map = None
     if dataset_name is not None:
-        id_map = _register_categories(content, dataset_name, str(json_file))
-    report = BoxReport(str(json_file))
-    records = coco_records(content, image_root, id_map, report, extra_annotation_keys or ())
+        id_map = _register_categories(content, dataset_name, file)
+    report = BoxReport(file)
+    records = coco_records(content, image_root, id_map, report, extra_annotation_keys)
     report.log()
-    logger.info("loaded %d images in COCO format from %s", len(records), json_file)
+    logger.info("loaded %d images in COCO format from %s", len(records), file)
     return CheckedRecords(records)
 
 
