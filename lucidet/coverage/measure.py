@@ -23,7 +23,7 @@ from lucidet.coverage.objects import Objects
 from lucidet.coverage.schemes import ATSS, FCOS, MAX_IOU, Level, Scheme
 from lucidet.doctor.images import cores
 from lucidet.modeling.assigners import assign_batch
-from lucidet.modeling.assigners.geometry import box_centers, matched_iou
+from lucidet.modeling.assigners.atss import box_centers, matched_iou
 from lucidet.structures import Boxes, PaddedBoxes
 
 __all__ = ["Coverage", "measure"]
