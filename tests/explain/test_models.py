@@ -33,7 +33,10 @@ from tests.modeling.tiny import (
     tiny_model,
 )
 
+#: heads that pool again, from the detections
+MASKS = [("MODEL.MASK_ON", True), ("MODEL.ROI_MASK_HEAD.CONV_DIM", 8)]
 FAMILIES = {
+    "masks": FPN + MASKS,
     "fpn": FPN,
     "c4": C4,
     "cascade": FPN + CASCADE,
@@ -47,7 +50,11 @@ FILE = (192, 256)
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def detector(request) -> nn.Module:
-    return tiny_model(tiny_config(FAMILIES[request.param])).eval()
+    if request.param != "masks":
+        return tiny_model(tiny_config(FAMILIES[request.param])).eval()
+    model = build_model(tiny_config(FAMILIES["masks"])).eval()
+    model.load_state_dict(tiny_model(tiny_config(FPN)).state_dict(), strict=False)
+    return model
 
 
 def _entry(seed: int = 3) -> dict:
