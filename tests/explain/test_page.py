@@ -274,7 +274,10 @@ def test_the_funnel_opens_an_example(cases: dict[str, Case], driver: Any, tmp_pa
     funnel = {
         **{"title": HOSTILE, "images": 1, "objects": 4, "ignored": 0, "ap50": 41.0},
         **{"fates": {"detected": 2, fate: 2}, "mend": {fate: 60.0}},
-        **{"verdicts": {"true_positive": 2, "duplicate": 1}, "without": {"duplicate": 41.5}},
+        **{
+            "verdicts": {"true_positive": 2, "duplicate": 1, "ignored": 3},
+            "without": {"duplicate": 41.5},
+        },
         "by": {"size": {"small": {"detected": 2, fate: 2}}, "class": {HOSTILE: {fate: 2}}},
         "examples": {"objects": {fate: [example]}, "detections": {}},
     }
@@ -289,6 +292,8 @@ def test_the_funnel_opens_an_example(cases: dict[str, Case], driver: Any, tmp_pa
         driver.get(page.as_uri())
         assert driver.execute_script("return document.documentElement.scrollWidth") <= width
         assert driver.execute_script("return document.documentElement.dataset.theme") == scheme
+        bars = driver.find_elements(By.CSS_SELECTOR, "[data-bar]")
+        assert len(bars) == 2  # what is lost, and what is wrong
         bar = driver.find_element(By.CSS_SELECTOR, f'[data-bar="{title}"]')
         driver.execute_script("arguments[0].dispatchEvent(new MouseEvent('click'))", bar)
         examples = driver.find_element(By.ID, "examples")

@@ -24,7 +24,7 @@ function showExamples(kind, what) {
 
 /** Bars of counts; a bar opens its examples. */
 function bars(title, counts, what, gains, gainText, skip) {
-  const rows = Object.entries(counts).filter(([kind]) => kind !== skip).map(([kind, count]) => {
+  const rows = Object.entries(counts).filter(([kind]) => !skip.includes(kind)).map(([kind, count]) => {
     const gain = gains[kind] === undefined || gains[kind] === null || funnel.ap50 === null ? "" : `; ${gainText} ${(gains[kind] - funnel.ap50).toFixed(1)} AP50`;
     return { label: titleOf(kind, what).split(":")[0], value: count, note: `${percent(count / total)} of the ground-truth boxes${gain}`, state: what === "truth" ? "missed" : "wrong",
       shown: `${count.toLocaleString("en")}${what === "truth" ? ` (${percent(count / total)})` : ""}${gain ? ` +${(gains[kind] - funnel.ap50).toFixed(1)}` : ""}`,
@@ -60,8 +60,8 @@ const key = make("div", { class: "key" }, ...Object.keys(funnel.fates).map((kind
 }));
 $("content").append(
   make("div", { class: "tiles" }, ...tiles.map(([label, value, state]) => make("div", { class: "tile" }, make("b", { class: state || "" }, typeof value === "number" ? value.toLocaleString("en") : value), make("span", {}, label)))),
-  make("div", { class: "column" }, bars("Where ground-truth boxes are lost, by stage", funnel.fates, "truth", funnel.mend, "detecting them: +", "detected"),
-    bars("Wrong detections", funnel.verdicts, "detection", funnel.without, "without them: +", "true_positive"), examples),
+  make("div", { class: "column" }, bars("Where ground-truth boxes are lost, by stage", funnel.fates, "truth", funnel.mend, "detecting them: +", ["detected"]),
+    bars("Wrong detections", funnel.verdicts, "detection", funnel.without, "without them: +", ["true_positive", "ignored"]), examples),
   make("div", { class: "column" }, ...Object.entries(funnel.by).map(([title, found]) => groups(title, found)), key));
 const first = Object.keys(funnel.fates).find((kind) => kind !== "detected");
 if (first) showExamples(first, "truth"); else examples.replaceChildren(make("h3", {}, "Nothing is lost"));
