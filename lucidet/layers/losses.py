@@ -48,14 +48,11 @@ def smooth_l1_loss(input: Tensor, target: Tensor, beta: float, reduction: str = 
     """
     if beta < 0:
         raise ValueError(f"smooth_l1_loss: beta must be >= 0, got {beta}")
-    input, target = _wide(input, target)
-    distance = (input - target).abs()
     # below 1e-5 the quadratic part is narrower than float32 resolves, and 1 / beta overflows
-    if beta >= 1e-5:
-        distance = torch.where(
-            distance < beta, 0.5 * distance * distance / beta, distance - 0.5 * beta
-        )
-    return _reduce(distance, reduction)
+    beta = 0.0 if beta < 1e-5 else beta
+    input, target = _wide(input, target)
+    loss = F.smooth_l1_loss(input, target, reduction="none", beta=beta)
+    return _reduce(loss, reduction)
 
 
 def sigmoid_focal_loss(

@@ -124,11 +124,8 @@ class _SparseProduct(torch.autograd.Function):
             per_sample_weights=weights,
             include_last_offset=True,
         )
-        # copies, so that each level's gradient is released when it has been used
-        maps = [
-            rows.view(shape).permute(0, 3, 1, 2).contiguous()
-            for rows, shape in zip(flat.split(lengths), ctx.shapes, strict=True)
-        ]
+        levels = zip(flat.split(lengths), ctx.shapes, strict=True)
+        maps = [rows.view(shape).permute(0, 3, 1, 2) for rows, shape in levels]
         return None, None, None, *maps
 
 
