@@ -50,8 +50,7 @@ def assign_boxes_to_levels(
     >>> assign_boxes_to_levels([boxes], 2, 5, 224, 4).tolist()
     [0, 2, 3]
     """
-    boxes = type(box_lists[0])(torch.cat([own.tensor for own in box_lists]))
-    side = boxes.area().clamp(min=0).sqrt()
+    side = type(box_lists[0])(torch.cat([own.tensor for own in box_lists])).area().clamp(0).sqrt()
     # the small number keeps a box of exactly the canonical side on its level, and log2 finite
     level = torch.floor(canonical_level + torch.log2(side / canonical_box_size + 1e-8))
     return level.clamp(min=min_level, max=max_level).long() - min_level

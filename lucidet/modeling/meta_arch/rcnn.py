@@ -93,9 +93,8 @@ class GeneralizedRCNN(Detector):
                     `objectness_logits`.
 
         Returns:
-            At training a dict of scalar losses. At test one dict an image, whose `instances`
-            have `pred_boxes`, `scores`, `pred_classes`, highest score first, and where there are
-            such heads `pred_masks` and `pred_keypoints`.
+            At training a dict of scalar losses. At test one dict an image, whose `instances` have
+            `pred_boxes`, `scores`, `pred_classes`, perhaps `pred_masks` and `pred_keypoints`.
         """
         if not self.training:
             return self.inference(batched_inputs)  # type: ignore[return-value]
