@@ -53,7 +53,7 @@ class DetectorWithTTA(nn.Module):
             batch_size: views that go through the model together, where their sizes agree.
 
         Raises:
-            ValueError: the model finds no classes, or TEST.AUG.FUSION is unknown.
+            ValueError: the model finds no classes, or keypoints; or TEST.AUG.FUSION is unknown.
         """
         super().__init__()
         if isinstance(model, nn.parallel.DistributedDataParallel):
@@ -61,6 +61,11 @@ class DetectorWithTTA(nn.Module):
         if cfg.TEST.AUG.FUSION not in FUSIONS:
             raise ValueError(
                 f"TEST.AUG.FUSION {cfg.TEST.AUG.FUSION!r} is none of {', '.join(FUSIONS)}"
+            )
+        if getattr(getattr(model, "roi_heads", None), "keypoint_on", False):
+            raise ValueError(
+                "test-time augmentation joins boxes and masks, not keypoints (MODEL.KEYPOINT_ON "
+                "True): set TEST.AUG.ENABLED False"
             )
         _nms_thresh(model)  # the model must find classes
         self.cfg = cfg.clone()
