@@ -15,7 +15,7 @@ from lucidet.bench.measure import Job, Sides
 from lucidet.bench.models import detector, pair, photo, record, sgd_step, targets
 from lucidet.modeling.optimize import OptimizedModel
 
-__all__ = ["JOBS"]
+__all__ = ["INFERENCE", "JOBS", "STEP", "all_sampled", "same_detections"]
 
 TAKE_ALL = 10**6  # no random choice takes part where sampling takes everything
 
@@ -113,15 +113,15 @@ def training_pair(kind: str, quick: bool) -> tuple[Callable[[], Any], Callable[[
     labelled = [{"boxes": b, "labels": c + shift} for b, c in boxes]
     step_ours = sgd_step(ours.train(), lambda: ours(inputs))
     step_theirs = sgd_step(theirs.train(), lambda: theirs([i / 255 for i in images], labelled))
-    step_ours.losses = lambda: _all_sampled(ours, lambda: ours(inputs))  # type: ignore[attr-defined]
-    step_theirs.losses = lambda: _all_sampled(  # type: ignore[attr-defined]
+    step_ours.losses = lambda: all_sampled(ours, lambda: ours(inputs))  # type: ignore[attr-defined]
+    step_theirs.losses = lambda: all_sampled(  # type: ignore[attr-defined]
         theirs, lambda: theirs([i / 255 for i in images], labelled)
     )
     return step_ours, step_theirs
 
 
 @torch.no_grad()
-def _all_sampled(model: Any, losses: Callable[[], dict[str, Tensor]]) -> list[float]:
+def all_sampled(model: Any, losses: Callable[[], dict[str, Tensor]]) -> list[float]:
     """Return the losses, sorted, with sampling that takes everything."""
     samplers = [
         (part, "batch_size_per_image", part.batch_size_per_image)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import FasterRCNN, RetinaNet
+from torchvision.models.detection import FasterRCNN, MaskRCNN, RetinaNet
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from torchvision.ops.misc import FrozenBatchNorm2d
@@ -32,6 +32,7 @@ SPREADS = (
     ("rpn_head.anchor_deltas", 0.2, 0.0),
     ("box_predictor.cls_score", 2.0, 0.0),
     ("box_predictor.bbox_pred", 1.0, 0.0),
+    ("mask_predictor.mask_fcn_logits", 2.0, 0.0),
     ("classification_head.cls_logits", 1.0, -6.0),
     ("regression_head.bbox_reg", 0.3, 0.0),
     ("head.cls_score", 1.0, -6.0),
@@ -109,13 +110,15 @@ def _rescale(spread: float, bias: float) -> Any:
 
 
 def torchvision_detector(kind: str, num_classes: int = 91) -> Any:
-    """Return torchvision's "faster_rcnn" or "retinanet": frozen norms, stem and layer1 frozen."""
+    """Return torchvision's "faster_rcnn", "mask_rcnn" or "retinanet"; stem and layer1 are frozen,
+    and so are the norms."""
     torch.manual_seed(1)
     options: dict[str, Any] = {"norm_layer": FrozenBatchNorm2d, "trainable_layers": 3}
     if kind == "retinanet":
         options |= {"returned_layers": [2, 3, 4], "extra_blocks": LastLevelP6P7(256, 256)}
     backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, **options)
-    model = (FasterRCNN if kind == "faster_rcnn" else RetinaNet)(backbone, num_classes)
+    kinds = {"faster_rcnn": FasterRCNN, "mask_rcnn": MaskRCNN, "retinanet": RetinaNet}
+    model: Any = kinds[kind](backbone, num_classes)
     model.transform.resize = lambda image, target: (image, target)  # images come resized
     return model
 
@@ -134,9 +137,14 @@ def pair(kind: str, height: int, width: int) -> tuple[Any, Any]:
 
 def _same_settings(kind: str) -> CfgNode:
     """Return the config of the detector that torchvision builds by default."""
-    two_stage = kind == "faster_rcnn"
+    two_stage = kind in ("faster_rcnn", "mask_rcnn")
     cfg = _backbone(get_cfg(), two_stage)
     model = cfg.MODEL
+    if kind == "mask_rcnn":
+        masks = model.ROI_MASK_HEAD
+        model.MASK_ON, masks.NUM_CONV = True, 4
+        masks.POOLER_TYPE, masks.POOLER_SAMPLING_RATIO = "ROIAlign", 2
+        masks.SOFT_TARGETS = masks.PASTE_WHOLE_PIXELS = True
     model.PIXEL_MEAN, model.PIXEL_STD = MEAN, STD
     model.META_ARCHITECTURE = "GeneralizedRCNN" if two_stage else "RetinaNet"
     model.ANCHOR_GENERATOR.ASPECT_RATIOS = [[0.5, 1.0, 2.0]]

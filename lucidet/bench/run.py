@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from lucidet.bench import jobs_data, jobs_mask_ap, jobs_models, jobs_parts
+from lucidet.bench import jobs_data, jobs_mask_ap, jobs_masks, jobs_models, jobs_parts
 from lucidet.bench.measure import Job, Outcome, run_job
 from lucidet.bench.report import as_json, markdown, update_readme
 
@@ -19,7 +19,13 @@ __all__ = ["JOBS", "run", "select"]
 #: no job is started later than this with --quick, so that it ends within 30 seconds
 QUICK_SECONDS = 18.0
 
-JOBS: list[Job] = [*jobs_models.JOBS, *jobs_parts.JOBS, *jobs_data.JOBS, *jobs_mask_ap.JOBS]
+JOBS: list[Job] = [
+    *jobs_models.JOBS,
+    *jobs_masks.JOBS,
+    *jobs_parts.JOBS,
+    *jobs_data.JOBS,
+    *jobs_mask_ap.JOBS,
+]
 
 
 def select(names: Sequence[str]) -> list[Job]:
