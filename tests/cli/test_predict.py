@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from lucidet.cli.main import main
-from lucidet.cli.prediction import Thresholds
+from lucidet.cli.prediction import Thresholds, Writer
 from lucidet.data import Metadata
+from lucidet.data.segmentation import rle_to_bitmask
 from lucidet.structures import Boxes, Instances
 
 
@@ -163,3 +164,21 @@ def test_thresholds(default, by_class, kept, lowest):
 def test_wrong_class_thresholds(by_class, message):
     with pytest.raises(ValueError, match=message):
         Thresholds(0.5, by_class, Metadata(name="pets", thing_classes=["cat", "dog"]))
+
+
+def test_masks_and_keypoints_are_written_and_drawn(tmp_path):
+    found = make_instances()[:1]
+    found.pred_masks = torch.zeros(1, 20, 30, dtype=torch.bool)
+    found.pred_masks[0, 5:15, 5:25] = True
+    found.pred_keypoints = torch.tensor([[[7.5, 8.5, 0.9]]])
+    metadata = Metadata(name="drawn", thing_classes=["cat", "dog"])
+    writer = Writer(tmp_path, metadata, Thresholds(0.0, "", metadata), pictures=True)
+    writer.add_records(found, "a.jpg")
+    writer.finish()
+    (record,) = records(tmp_path)
+    assert rle_to_bitmask(record["segmentation"], 20, 30).sum() == 200
+    assert record["keypoints"] == pytest.approx([7, 8, 0.9])
+    picture = writer.draw(np.zeros((20, 30, 3), dtype=np.uint8), found).get_image()
+    scale = picture.shape[0] // 20
+    assert picture[12 * scale, 20 * scale].any()  # the mask
+    assert picture[8 * scale + scale // 2, 7 * scale + scale // 2].tolist() == [255, 0, 0]
