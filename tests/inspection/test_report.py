@@ -178,6 +178,7 @@ def page_file(tmp_path_factory, image_file):
     from tests.modeling.tiny import tiny_config
 
     trace = inspect_image(tiny_config(FPN, SIZES), make_record(image_file), training=True)
+    trace["model.tree"].values["weights"] = "a_long_folder_name/" * 8 + "model_final.pth"
     return write_report(trace, tmp_path_factory.mktemp("page"))
 
 
