@@ -72,7 +72,7 @@ def detector_postprocess(
     boxes.clip((height, width))
     output = Instances((height, width), **{**results.get_fields(), names[0]: boxes})
     if not keep_empty:
-        output = output[boxes.nonempty()]
+        output = output[boxes.nonempty().nonzero().squeeze(1)]  # one wait for all fields
     if output.has("pred_masks"):
         masks, final = output.pred_masks, output.get(names[0]).tensor
         masks = getattr(masks, "tensor", masks)
@@ -82,8 +82,9 @@ def detector_postprocess(
             masks, final, (height, width), threshold=mask_threshold, whole_pixels=whole_pixels
         )
     if output.has("pred_keypoints"):
-        scale = output.pred_keypoints.new_tensor([width / old_width, height / old_height, 1.0])
-        output.pred_keypoints = output.pred_keypoints * scale
+        scale = [width / old_width, height / old_height, 1.0]
+        keypoints = output.pred_keypoints
+        output.pred_keypoints = keypoints * tensor_on(scale, keypoints.device)
     return output
 
 
