@@ -52,7 +52,9 @@ function drawBlocks(blocks, place, { follow, extra } = {}) {
   for (const block of blocks) {
     if (block.type === "chart") {
       if (!charts) place.append(charts = make("div", { class: "charts" }));
-      charts.append(drawChart(block));
+      const chart = drawChart(block);
+      charts.append(chart);
+      chart.redraw();
       continue;
     }
     charts = null;

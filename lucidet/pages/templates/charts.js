@@ -148,9 +148,10 @@ function drawChart(block) {
   const panel = make("section", { class: "panel chart" + (block.wide ? " wide" : "") }, make("h3", {}, block.title), place);
   let drawn = 0;
   if (block.kind === "curves") panel.append(legend(block, () => place.replaceChildren(draw(block, drawn))));
-  new ResizeObserver(() => {
+  panel.redraw = () => {  // at once where the panel is in the page, and whenever its width changes
     const width = Math.floor(place.clientWidth);
     if (width > 0 && width !== drawn) { drawn = width; place.replaceChildren(draw(block, width)); }
-  }).observe(place);
+  };
+  new ResizeObserver(panel.redraw).observe(place);
   return panel;
 }

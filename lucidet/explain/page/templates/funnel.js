@@ -63,6 +63,7 @@ $("content").append(
   make("div", { class: "column" }, bars("Where ground-truth boxes are lost, by stage", funnel.fates, "truth", funnel.mend, "detecting them: +", ["detected"]),
     bars("Wrong detections", funnel.verdicts, "detection", funnel.without, "without them: +", ["true_positive", "ignored"]), examples),
   make("div", { class: "column" }, ...Object.entries(funnel.by).map(([title, found]) => groups(title, found)), key));
+for (const chart of document.querySelectorAll(".chart")) chart.redraw();
 const first = Object.keys(funnel.fates).find((kind) => kind !== "detected");
 if (first) showExamples(first, "truth"); else examples.replaceChildren(make("h3", {}, "Nothing is lost"));
 onKeys({ t: flipTheme });

@@ -147,3 +147,4 @@ function fromHash(hash) {
 }
 result.update(front.view);
 onHash(fromHash);
+for (const chart of document.querySelectorAll("#front .chart")) chart.redraw();
