@@ -39,9 +39,10 @@ def doctor(
     """
     with _quiet():
         material, found = _material(data, held_out, cfg)
-        subject = ", ".join(data) or ", ".join(dict.fromkeys(s.name for s in material.splits))
+        parts = list(data) or list(dict.fromkeys(split.name for split in material.splits))
         if material.cfg is not None and material.cfg.MODEL.WEIGHTS:
-            subject += f", {material.cfg.MODEL.WEIGHTS}"
+            parts.append(material.cfg.MODEL.WEIGHTS)
+        subject = ", ".join([*parts, *held_out])
         report = examine(material, found, subject=subject, quick=quick, progress=progress)
         return report, material
 

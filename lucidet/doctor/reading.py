@@ -251,7 +251,7 @@ def _of_report(report: Report, role: str) -> list[Finding]:
         known = next((c for start, c in _REASONS.items() if reason.startswith(start)), "")
         code = known or "data-changed"
         cases = [_case_of(place, role, str(report.source)) for place in places]
-        findings.append(finding(code, f"{{n}} {reason}", cases))
+        findings.append(finding(code, f"{role}: {reason}: {{n}}", cases))
     return findings
 
 
