@@ -104,6 +104,8 @@ def schemes_of(cfg: CfgNode, source: str) -> list[Scheme]:
 def _usual(name: str) -> Scheme:
     cfg = get_cfg()
     cfg.merge_from_file(find_config(_USUAL[name]))
+    # the rule is the same on any backbone; a small one is built in less time and memory
+    cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 18, 64
     return _scheme(cfg, _USUAL[name], own=False)
 
 
