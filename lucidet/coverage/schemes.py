@@ -104,8 +104,6 @@ def schemes_of(cfg: CfgNode, source: str) -> list[Scheme]:
 def _usual(name: str) -> Scheme:
     cfg = get_cfg()
     cfg.merge_from_file(find_config(_USUAL[name]))
-    # the rule is the same on any backbone; a small one is built in less time and memory
-    cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 18, 64
     return _scheme(cfg, _USUAL[name], own=False)
 
 
@@ -113,6 +111,7 @@ def _scheme(cfg: CfgNode, source: str, own: bool) -> Scheme:
     trial = cfg.clone()
     trial.defrost()
     trial.MODEL.DEVICE, trial.MODEL.TIMM.PRETRAINED, trial.MODEL.CLASS_MAP = "cpu", False, []
+    _make_small(trial)
     with torch.random.fork_rng(devices=[]):
         model = build_model(trial)
     part = getattr(model, "proposal_generator", None) or model
@@ -134,6 +133,16 @@ def _scheme(cfg: CfgNode, source: str, own: bool) -> Scheme:
         shapes=name != FCOS,
         positive_iou=threshold,
     )
+
+
+def _make_small(cfg: CfgNode) -> None:
+    """Give a config a small ResNet: strides, anchors and rule stay, memory and time are saved."""
+    nets = cfg.MODEL.RESNETS
+    if cfg.MODEL.BACKBONE.NAME.endswith(("build_resnet_fpn_backbone", "resnet_fpn_p5_backbone")):
+        nets.DEPTH, nets.RES2_OUT_CHANNELS = 18, 64
+        nets.NUM_GROUPS, nets.WIDTH_PER_GROUP = 1, 64
+        nets.DEFORM_ON_PER_STAGE = [False] * 4
+    cfg.MODEL.ROI_BOX_HEAD.FC_DIM = min(64, cfg.MODEL.ROI_BOX_HEAD.FC_DIM)
 
 
 def _divisor(model: nn.Module) -> int:
