@@ -96,7 +96,9 @@ def test_mask_rcnn_overfits_eight_images(eight_images: str, tmp_path: Path) -> N
     cfg = small_config(eight_images, tmp_path / "out")
     cfg.MODEL.MASK_ON = True
     cfg.MODEL.ROI_MASK_HEAD.NUM_CONV = 1
-    cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = 32
+    cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = 64
+    cfg.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK = True
+    cfg.SOLVER.MAX_ITER = 180
     cfg.MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO = 2
     results = trained(cfg)
     assert results["segm"]["AP50"] >= 80, results["segm"]
