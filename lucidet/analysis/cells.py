@@ -46,7 +46,11 @@ def confusion_cells(judged: Judged) -> list[dict[str, Any]]:
 def worst_misses(judged: Judged, count: int) -> list[dict[str, Any]]:
     """Return missed ground-truth boxes, the largest in their image first: the easiest to see."""
     missed = np.flatnonzero(judged.missed)
-    share = judged.truth.area[missed] / _image_areas(judged)[judged.truth.image[missed]]
+    images, place = np.unique(judged.truth.image[missed], return_inverse=True)
+    sizes = [judged.truth.image_size(i) for i in images.tolist()]
+    # 1 pixel where the file does not tell
+    pixels = np.array([(h or 1) * (w or 1) for h, w in sizes], float)
+    share = judged.truth.area[missed] / pixels[place]
     order = np.argsort(-share, kind="stable")
     return [_example(judged, -1, int(missed[i])) for i in order[:count]]
 
@@ -58,12 +62,6 @@ def false_positives(judged: Judged, count: int) -> list[dict[str, Any]]:
     chosen = order[:count]
     across = dict(judged.pairs[np.isin(judged.pairs[:, 0], chosen)].tolist())
     return [_example(judged, i, across.get(i, -1)) for i in chosen.tolist()]
-
-
-def _image_areas(judged: Judged) -> np.ndarray:
-    """Return (N,) pixels of each image; 1 where the file does not tell."""
-    sizes = [judged.truth.image_size(i) for i in range(len(judged.files))]
-    return np.array([(h or 1) * (w or 1) for h, w in sizes], float)
 
 
 def _example(judged: Judged, detection: int, box: int) -> dict[str, Any]:

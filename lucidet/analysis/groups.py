@@ -66,7 +66,7 @@ def by_overlap(truth: CocoTruth) -> dict[str, list[int]]:
         if len(own) < 2:
             continue
         boxes = truth.boxes[own].tolist()
-        iou = np.asarray(mask.iou(boxes, boxes, [False] * len(own)))
+        iou = mask.iou(boxes, boxes, [False] * len(own))
         np.fill_diagonal(iou, 0.0)
         highest = iou.max()
         name = next((name for limit, name in _OVERLAPS if highest < limit), _HEAVY)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -170,14 +171,16 @@ def judge(name: str, truth: CocoTruth, files: list[str], rows: np.ndarray) -> Ju
         files: file name of each image, in the order of `truth.image_ids`.
         rows: (D, 7) as for `CocoTruth.curves`.
     """
-    curves = truth.curves(rows)
-    rows = best_of_each_image(rows)
-    by_class = judge_at_half(truth, rows)
-    matches = match(truth, rows, by_class)
-    thresholds = best_thresholds(truth, rows, matches)
-    known = [t.score for t in thresholds if t.f1 > 0]
-    threshold = float(np.mean(known)) if known else 0.5
-    confusion, pairs = _confusion(truth, rows, matches, threshold)
+    with ThreadPoolExecutor(1) as pool:  # hotcoco computes without Python's lock
+        waiting = pool.submit(truth.curves, rows)
+        rows = best_of_each_image(rows)
+        by_class = judge_at_half(truth, rows)
+        matches = match(truth, rows, by_class)
+        thresholds = best_thresholds(truth, rows, matches)
+        known = [t.score for t in thresholds if t.f1 > 0]
+        threshold = float(np.mean(known)) if known else 0.5
+        confusion, pairs = _confusion(truth, rows, matches, threshold)
+        curves = waiting.result()
     return Judged(
         name=name,
         classes=[str(c.get("name", c["id"])) for c in truth.categories],

@@ -83,8 +83,10 @@ def judge_at_half(
     import hotcoco
 
     kept = slice(None) if crowds else ~truth.crowd
+    # of boxes, the sizes of images do not matter
+    blank = {"width": 0, "height": 0, "file_name": ""}
     ground_truth = hotcoco.COCO.from_arrays(
-        truth.image_records,
+        [{"id": i, **blank} for i in range(len(truth.image_ids))],
         truth.category_records,
         truth.image[kept],
         truth.category[kept],
@@ -111,15 +113,11 @@ def match(truth: CocoTruth, rows: np.ndarray, judge: Any, crowds: bool = True) -
     ignored = np.ones(len(rows), bool)
     # ids count from 1, in the order of the rows and of the annotations
     status: dict[int, str] = found["dt_status"]
-    known = np.fromiter(status, np.int64, len(status)) - 1
-    right = np.array([s == "tp" for s in status.values()], bool)
-    ignored[known] = False
+    ignored[np.fromiter(status, np.int64, len(status)) - 1] = False
     pairs: dict[int, int] = found["dt_match"]
     matched = np.fromiter(pairs, np.int64, len(pairs)) - 1
     target = annotations[np.fromiter(pairs.values(), np.int64, len(pairs)) - 1]
-    is_right = np.zeros(len(rows), bool)
-    is_right[known] = right
-    chosen = is_right[matched]
-    box[matched[chosen]] = target[chosen]
-    detection[target[chosen]] = matched[chosen]
+    right = ~ignored[matched] & ~truth.crowd[target]
+    box[matched[right]] = target[right]
+    detection[target[right]] = matched[right]
     return Matches(box, detection, ignored)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,12 @@ def analysis(judged: Judged) -> dict[str, Any]:
     """
     truth, threshold = judged.truth, judged.threshold
     real = ~truth.crowd
+    with ThreadPoolExecutor(1) as pool:  # hotcoco computes without Python's lock
+        errors = pool.submit(tide, truth, judged.rows, judged.matches, judged.judge)
+        crowding = {"count": by_count(truth), "overlap": by_overlap(truth)}
+        cells = confusion_cells(judged)
+        groups = ap_of_groups(judged, crowding)
+        classes = _classes(judged)
     return {
         "format": FORMAT,
         "dataset": judged.name,
@@ -42,18 +49,18 @@ def analysis(judged: Judged) -> dict[str, Any]:
         "metrics": judged.curves.twelve(),
         "f1": _f_scores(judged),
         "threshold": threshold,
-        "classes": _classes(judged),
+        "classes": classes,
         "precision_recall": _precision_recall(judged),
         "confusion": {
             "threshold": threshold,
             "names": [*judged.classes, "background"],
             "matrix": judged.confusion.tolist(),
-            "cells": confusion_cells(judged),
+            "cells": cells,
         },
         "size": ap_of_sizes(judged),
-        "crowding": ap_of_groups(judged, {"count": by_count(truth), "overlap": by_overlap(truth)}),
+        "crowding": groups,
         "calibration": _calibration(judged),
-        "tide": tide(truth, judged.rows, judged.matches, judged.judge),
+        "tide": errors.result(),
         "worst_misses": worst_misses(judged, GALLERY),
         "false_positives": false_positives(judged, GALLERY),
         "notes": _notes(judged),
