@@ -58,7 +58,7 @@ def test_from_the_command_to_the_batch(tmp_path: Path, monkeypatch: pytest.Monke
     write_shapes(tmp_path / "shapes", num_train=2, num_val=1, image_size=128)
     monkeypatch.setenv("LUCIDET_DATASETS", str(tmp_path))
     # the look before the program is not part of the tour; it enters some of the same files
-    monkeypatch.setattr("lucidet.cli.train.examined", lambda args: True)
+    monkeypatch.setattr("lucidet.cli.train.examine", lambda args: None)
     overrides = ["SOLVER.MAX_ITER", "1", "SOLVER.IMS_PER_BATCH", "1", "TEST.EVAL_PERIOD", "0"]
     overrides += ["DATALOADER.NUM_WORKERS", "0"]
     config = str(ROOT / "configs" / "shapes" / "faster_rcnn_R_18_FPN.yaml")

@@ -84,10 +84,13 @@ def run(args: argparse.Namespace) -> int:
     return report.status
 
 
-def quick_look(args: argparse.Namespace) -> bool:
-    """Print what a quick examination finds before ``lucidet train``; return whether it may start.
+def quick_look(args: argparse.Namespace) -> None:
+    """Print what a quick examination finds before ``lucidet train``.
 
     Errors, each with its repair, go to the error stream; of warnings only the number is shown.
+
+    Raises:
+        ValueError: there are errors, and no ``--force``.
     """
     from lucidet.doctor.assemble import doctor
     from lucidet.doctor.rules import ERROR, WARNING
@@ -99,14 +102,12 @@ def quick_look(args: argparse.Namespace) -> bool:
     report, _ = doctor(data, cfg, held_out=held_out, quick=True)
     errors = [one for one in report.findings if one.severity == ERROR]
     if errors:
-        end = "going on (--force)" if args.force else "--force trains all the same"
         print(findings_text(errors), file=sys.stderr)
-        print(
-            f"lucidet train: {count(len(errors), 'error')} before the start; {end}", file=sys.stderr
-        )
+        if not args.force:
+            number = count(len(errors), "error")
+            raise ValueError(f"{number} before the start (above); --force trains all the same")
     elif report.counts[WARNING]:
         print(f"{count(report.counts[WARNING], 'warning')} about data and config: lucidet doctor")
-    return not errors
 
 
 def config_of_training(

@@ -69,8 +69,8 @@ def run(args: argparse.Namespace) -> int:
     args.config_file = args.config_file or config_file
     if args.weights is not None and args.weights.lower() == "none":
         args.weights = ""
-    if not (args.eval_only or args.resume or examined(args)):
-        return 2
+    if not (args.eval_only or args.resume):
+        examine(args)
     if _is_short(args):
         from lucidet.cli.short_training import write_config
 
@@ -82,13 +82,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def examined(args: argparse.Namespace) -> bool:
-    """Take a quick look at data, config and weights; return whether to go on."""
+def examine(args: argparse.Namespace) -> None:
+    """Take a quick look at data, config and weights; errors stop the training."""
     if os.environ.get("RANK", "0") != "0":  # another process does so
-        return True
+        return
     from lucidet.cli.doctor import quick_look
 
-    return quick_look(args) or args.force
+    quick_look(args)
 
 
 def start(args: argparse.Namespace) -> None:
