@@ -3,7 +3,7 @@
 The scores and their thresholds are those that cleanvision 0.3.6 publishes (`IMAGE_THRESHOLDS`);
 the hash is the signs of the lowest frequencies of a cosine transform (Zauner 2010, "Implementation
 and benchmarking of perceptual image hash functions"), from which the hashes of all turns and
-mirrorings follow: see docs/decisions/010-doctor.md.
+mirrorings follow: see docs/decisions/012-doctor.md.
 """
 
 # V = 8 turns and mirrorings of an image
