@@ -86,10 +86,19 @@ class HostWaits(Watcher):
 
 
 def _called_by_optimizer() -> bool:
-    """Whether torch's optimizers call: they know the real device, from torch's C++ part."""
-    frame = sys._getframe(4)  # of the mode, of `function`, of this
-    caller = frame.f_code.co_filename
-    return "/torch/optim/" in caller or "/torch/nn/utils/" in caller
+    """Whether torch's optimizers call: they know the real device, from torch's C++ part.
+
+    How many frames of torch lie between depends on what it has compiled before in this process.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        caller = frame.f_code.co_filename
+        if "/torch/optim/" in caller or "/torch/nn/utils/" in caller:
+            return True
+        if "/lucidet/" in caller:
+            return False
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
 
 
 def _is_mask(index: Any) -> bool:
