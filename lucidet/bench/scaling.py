@@ -32,7 +32,7 @@ def plot_scaling(folder: Path, quick: bool = False, cpu_time: bool = False) -> P
 
     Args:
         folder: created where it is absent.
-        quick: tiny sizes, once each.
+        quick: tiny sizes, once each, few architectures.
         cpu_time: count seconds on a core instead of those on the wall.
     """
     rows = [*_inference(quick), *_losses(quick), *_steps(quick)]
@@ -51,7 +51,7 @@ def plot_scaling(folder: Path, quick: bool = False, cpu_time: bool = False) -> P
 
 def _inference(quick: bool) -> Iterator[Row]:
     sides, batches = ((64, 96), (1, 2)) if quick else (SIDES, BATCHES)
-    for name in ARCHITECTURES:
+    for name in ARCHITECTURES[:1] if quick else ARCHITECTURES:
         twin = OptimizedModel(detector(name))
         for side in sides:
             image = {"image": photo(side, side)}
@@ -85,7 +85,7 @@ def _losses(quick: bool) -> Iterator[Row]:
 
 def _steps(quick: bool) -> Iterator[Row]:
     """Yield training steps of one image: forward, backward, SGD."""
-    for name in ARCHITECTURES:
+    for name in ARCHITECTURES[:1] if quick else ARCHITECTURES:
         model = detector(name).train()
         for side in (64, 96) if quick else SIDES[:3]:
             inputs = [record(side, side, 7, 80)]
