@@ -264,6 +264,7 @@ def test_a_box_is_followed_and_a_slider_dragged(cases: dict[str, Case], driver: 
 
 def test_the_funnel_opens_an_example(cases: dict[str, Case], driver: Any, tmp_path: Path) -> None:
     from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
 
     case = cases["fpn"]
     (tmp_path / "images").mkdir()
@@ -299,7 +300,9 @@ def test_the_funnel_opens_an_example(cases: dict[str, Case], driver: Any, tmp_pa
         examples = driver.find_element(By.ID, "examples")
         assert examples.get_attribute("data-kind") == fate
         examples.find_element(By.TAG_NAME, "a").click()
-        assert driver.current_url.endswith("images/7.html#box-1")
+        wait = WebDriverWait(driver, 30)
+        wait.until(lambda d: d.current_url.endswith("images/7.html#box-1"))
+        wait.until(lambda d: d.execute_script("return document.readyState") == "complete")
         assert "Following box 1" in driver.find_element(By.CSS_SELECTOR, ".chain h3").text
         assert driver.execute_script("return document.documentElement.scrollWidth") <= width
     assert [e for e in driver.get_log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
