@@ -162,7 +162,7 @@ def _near_cells(level: Level) -> int:
 
 
 def _around(level: Level, boxes: Tensor, cells: int) -> Tensor:
-    """Return the rows of all anchors up to so many cells from the boxes' centers."""
+    """Return the rows of all anchors up to this many cells from the boxes' centers."""
     centers = box_centers(boxes)
     reach = torch.full((len(boxes), 2), cells * level.stride + level.stride / 2)
     return _rows(level, _cells(level, centers - reach, centers + reach, cells * 2 + 2))

@@ -210,7 +210,7 @@ def inference_on_dataset(
         evaluator: one, a list, or None to only run the model.
         callbacks: called without arguments at ``on_start``, ``before_inference``,
             ``after_inference`` (both once a batch) and ``on_end``.
-        optimize: run a quicker form of the model, ``TEST.OPTIMIZE``; results agree within 1e-3.
+        optimize: run a faster form of the model, ``TEST.OPTIMIZE``; results agree within 1e-3.
 
     Returns:
         What ``evaluator.evaluate()`` returned, ``{}`` where that is nothing.

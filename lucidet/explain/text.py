@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from lucidet.explain.kinds import FATES, VERDICTS
 from lucidet.explain.record import Explanation, Stage
@@ -13,6 +13,8 @@ __all__ = ["detection_text", "funnel_text", "image_text", "object_text"]
 
 LINES = 20
 WIDTH = 100
+
+_Item = TypeVar("_Item")
 
 
 def image_text(explanation: Explanation, lines: int = LINES) -> str:
@@ -43,13 +45,7 @@ def object_text(explanation: Explanation, index: int, lines: int = LINES) -> str
     Raises:
         ValueError: there is no such box.
     """
-    objects = explanation.objects
-    if not 0 <= index < len(objects):
-        raise ValueError(
-            f"image {explanation.image['image_id']} has no ground-truth box {index}: it has "
-            f"{len(objects)}, from 0 on"
-        )
-    found = objects[index]
+    found = _one_of(explanation, explanation.objects, index, "ground-truth box")
     box = ", ".join(f"{v:.0f}" for v in found.box)
     head = [
         f"image {explanation.image['image_id']}, box {index}: {found.name} [{box}], {found.size}, "
@@ -65,13 +61,7 @@ def detection_text(explanation: Explanation, index: int, lines: int = LINES) -> 
     Raises:
         ValueError: there is no such detection.
     """
-    detections = explanation.detections
-    if not 0 <= index < len(detections):
-        raise ValueError(
-            f"image {explanation.image['image_id']} has no detection {index}: it has "
-            f"{len(detections)}, from 0 on"
-        )
-    found = detections[index]
+    found = _one_of(explanation, explanation.detections, index, "detection")
     box = ", ".join(f"{v:.0f}" for v in found.box)
     head = [
         f"image {explanation.image['image_id']}, detection {index}: {found.name} "
@@ -79,6 +69,15 @@ def detection_text(explanation: Explanation, index: int, lines: int = LINES) -> 
         f"verdict: {found.text}",
     ]
     return "\n".join([*head, *_at_most(_stages(found.origin), lines - len(head))])
+
+
+def _one_of(explanation: Explanation, items: Sequence[_Item], index: int, what: str) -> _Item:
+    if not 0 <= index < len(items):
+        raise ValueError(
+            f"image {explanation.image['image_id']} has no {what} {index}: it has "
+            f"{len(items)}, from 0 on"
+        )
+    return items[index]
 
 
 def funnel_text(funnel: dict[str, Any]) -> str:

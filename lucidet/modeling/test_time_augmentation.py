@@ -133,7 +133,7 @@ class DetectorWithTTA(nn.Module):
 
         Args:
             batched_inputs: views.
-            detected_instances: for each view, in its frame: nothing is detected anew, they are
+            detected_instances: for each view, in its frame: nothing is detected again, they are
                 given to the heads for masks.
 
         Returns:

@@ -1,6 +1,6 @@
 """Polygons to pixels, with the COCO library's rule of which pixels a polygon covers.
 
-`hotcoco.mask` does the work: bit for bit what pycocotools does, and quicker (see
+`hotcoco.mask` does the work: bit for bit what pycocotools does, and faster (see
 docs/decisions/009-masks.md).
 """
 

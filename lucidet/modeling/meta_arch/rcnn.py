@@ -116,7 +116,7 @@ class GeneralizedRCNN(Detector):
         Args:
             batched_inputs: see :meth:`forward`.
             detected_instances: per image, with `pred_boxes` and `pred_classes`: these are given
-                to the heads that look at detections, and nothing is detected anew.
+                to the heads that look at detections, and nothing is detected again.
             do_postprocess: scale to `height` x `width` and return dicts; else Instances in the
                 frame of `image`, with the model's own classes (see :meth:`set_class_map`).
         """
